@@ -1,0 +1,349 @@
+//! The handle people hold.
+//!
+//! Owns: nothing but a share of the engine (`flight.rs`) and its place in the count of handles.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    hash::Hash,
+    sync::{Arc, Weak},
+    task::Poll,
+};
+
+use crate::{
+    builder::Builder,
+    get::{Find, Get},
+    loader::Loader,
+    many::{FindMany, GetEach, GetMany},
+    queue::Queue,
+    shared::Shared,
+    stats::Stats,
+};
+
+/// Gathers single gets into loads.
+///
+/// A handle that is cheap to clone and to share. All clones are one batcher: one queue, one set of limits. Two batchers
+/// share nothing, so tenants that must not see each other's values get one each, or have the tenant in their keys.
+///
+/// It is bound to no runtime and can be built outside of one. Loads run on the runtime of the get that found the queue
+/// empty, which must go on being driven, or on the one set with [`Builder::runtime`]. A get that would have to start a
+/// driver where there is no runtime is [`Aborted`](crate::Error::Aborted).
+///
+/// When the last handle is dropped, what is queued is flushed and everyone who waits is answered. A [`Get`] that was
+/// made before and is polled after still loads.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use multiget::Batcher;
+///
+/// let names: Batcher<u32, String> = Batcher::builder()
+///     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, format!("user {id}"))).collect()) })?;
+///
+/// let (one, two) = tokio::join!(names.get(1), names.get(2)); // one load
+/// assert_eq!((one?, two?), ("user 1".to_string(), "user 2".to_string()));
+/// assert_eq!(names.stats().loads, 1);
+/// # Ok(()) }
+/// ```
+pub struct Batcher<K, V, E = crate::AnyError> {
+    shared: Arc<Shared<K, V, E>>,
+}
+
+impl<K, V, E> Batcher<K, V, E> {
+    /// A [`Builder`], which holds the defaults.
+    ///
+    /// If a closure looks into its keys or errors, tell the compiler their types first:
+    /// `Batcher::<UserId, User>::builder()`.
+    pub fn builder() -> Builder<K, V, E> {
+        Builder::new()
+    }
+
+    pub(crate) fn from_shared(shared: Shared<K, V, E>) -> Self {
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What it did so far and is doing now: one snapshot, taken under the batcher's lock. See [`Stats`].
+    pub fn stats(&self) -> Stats {
+        self.shared.lock().stats()
+    }
+
+    /// Makes the keys that are queued now due: they leave as soon as slots are free and gates open, whatever the
+    /// policy. Keys that come later are not due, but may fill a batch that leaves. With nothing queued it does nothing.
+    ///
+    /// For callers who know that the last id has been asked for. Under [`Dispatch::manual`](crate::Dispatch::manual) it
+    /// is what makes a batch leave.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use multiget::{Batcher, Dispatch};
+    ///
+    /// let squares: Batcher<u32, u32> = Batcher::builder()
+    ///     .dispatch(Dispatch::manual())
+    ///     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+    /// let all_asked = async { squares.flush() }; // polled after the two gets
+    /// let (two, three, ()) = tokio::join!(squares.get(2), squares.get(3), all_asked);
+    /// assert_eq!((two?, three?, squares.stats().loads), (4, 9, 1));
+    /// # Ok(()) }
+    /// ```
+    pub fn flush(&self) {
+        self.shared.quietly(Queue::flush);
+    }
+
+    /// A handle that does not count as one: it does not keep the batcher from flushing when the last handle is dropped.
+    ///
+    /// For whatever the batcher itself keeps alive, such as its loader. A loader that held a [`Batcher`] of its own
+    /// would keep it alive for ever.
+    pub fn downgrade(&self) -> WeakBatcher<K, V, E> {
+        WeakBatcher { shared: Arc::downgrade(&self.shared) }
+    }
+}
+
+impl<K, V, E> Batcher<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    /// A batcher over a [`Loader`], with the defaults of [`Builder`]. It cannot fail.
+    pub fn new(loader: impl Loader<Key = K, Value = V, Error = E>) -> Self {
+        Builder::new().finish(Box::new(loader))
+    }
+
+    /// The value for one key. Nothing happens before the first poll; then the key joins a load that is queued or in
+    /// flight, or is queued.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotFound`](crate::Error::NotFound) if the key has no value, any other [`Error`](crate::Error) if it
+    /// could not be found out.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`Get`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::{Batcher, Error};
+    /// let even: Batcher<u32, u32> = Batcher::builder().load_fn(|ids| async move {
+    ///     Ok(ids.into_iter().filter(|id| id % 2 == 0).map(|id| (id, id / 2)).collect())
+    /// })?;
+    /// assert_eq!(even.get(4).await?, 2);
+    /// assert!(matches!(even.get(5).await, Err(Error::NotFound)));
+    /// # Ok(()) }
+    /// ```
+    pub fn get(&self, key: K) -> Get<K, V, E> {
+        Get::new(Arc::clone(&self.shared), key)
+    }
+
+    /// The value for one key, or `None` if it has none.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`](crate::Error) but `NotFound`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`Get`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::Batcher;
+    /// let even: Batcher<u32, u32> = Batcher::builder().load_fn(|ids| async move {
+    ///     Ok(ids.into_iter().filter(|id| id % 2 == 0).map(|id| (id, id / 2)).collect())
+    /// })?;
+    /// assert_eq!(even.find(4).await?, Some(2));
+    /// assert_eq!(even.find(5).await?, None);
+    /// # Ok(()) }
+    /// ```
+    pub fn find(&self, key: K) -> Find<K, V, E> {
+        Find(self.get(key))
+    }
+
+    /// The values for many keys, in the order asked; keys asked twice are loaded once and answered twice. More keys
+    /// than fit one batch leave in several, side by side up to [`max_in_flight`](Builder::max_in_flight). No keys: no
+    /// values, and no load.
+    ///
+    /// The keys are collected at once and queued at the first poll, all under one lock and with one waker.
+    ///
+    /// # Errors
+    ///
+    /// The first key that fails or is absent ends it, and the others are given up; of several that failed by then, the
+    /// first in the order asked is reported. If [`capacity`](Builder::capacity) does not suffice for all distinct keys,
+    /// [`Error::Overloaded`](crate::Error::Overloaded), and nothing is queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`GetMany`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::Batcher;
+    /// # let squares: Batcher<u32, u32> =
+    /// #     Batcher::builder().load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+    /// assert_eq!(squares.get_many([3, 1, 3]).await?, [9, 1, 9]);
+    /// # Ok(()) }
+    /// ```
+    pub fn get_many(&self, keys: impl IntoIterator<Item = K>) -> GetMany<K, V, E> {
+        GetMany::new(Arc::clone(&self.shared), keys)
+    }
+
+    /// As [`get_many`](Self::get_many), with `None` for keys that have no value.
+    ///
+    /// # Errors
+    ///
+    /// As [`get_many`](Self::get_many), but absence is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`FindMany`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::Batcher;
+    /// # let even: Batcher<u32, u32> = Batcher::builder().load_fn(|ids| async move {
+    /// #     Ok(ids.into_iter().filter(|id| id % 2 == 0).map(|id| (id, id / 2)).collect())
+    /// # })?;
+    /// assert_eq!(even.find_many([4, 5, 6]).await?, [Some(2), None, Some(3)]);
+    /// # Ok(()) }
+    /// ```
+    pub fn find_many(&self, keys: impl IntoIterator<Item = K>) -> FindMany<K, V, E> {
+        FindMany::new(Arc::clone(&self.shared), keys)
+    }
+
+    /// As [`get_many`](Self::get_many), with a result of its own for every key: no failure ends it early, and the
+    /// future itself cannot fail. If [`capacity`](Builder::capacity) does not suffice for all distinct keys, every
+    /// result is [`Error::Overloaded`](crate::Error::Overloaded), and nothing is queued.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`GetEach`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::Batcher;
+    /// # let even: Batcher<u32, u32> = Batcher::builder().load_fn(|ids| async move {
+    /// #     Ok(ids.into_iter().filter(|id| id % 2 == 0).map(|id| (id, id / 2)).collect())
+    /// # })?;
+    /// let (found, failed): (Vec<_>, Vec<_>) = even.get_each(1..=9).await.into_iter().partition(Result::is_ok);
+    /// assert_eq!((found.len(), failed.len()), (4, 5));
+    /// # Ok(()) }
+    /// ```
+    pub fn get_each(&self, keys: impl IntoIterator<Item = K>) -> GetEach<K, V, E> {
+        GetEach::new(Arc::clone(&self.shared), keys)
+    }
+
+    /// Closes the batcher for good, for all handles: refuses gets that come from now on with
+    /// [`Error::Closed`](crate::Error::Closed), flushes, and waits until everything queued and in flight has been
+    /// answered. Closing twice is fine; both wait. Like every async function it does nothing before its first poll.
+    ///
+    /// It waits for slots, gates and loads, so a gate that stays shut keeps it waiting; put a timeout round it where
+    /// that matters. Do not await it inside a load of the same batcher: it would wait for that load, and only
+    /// [`load_timeout`](Builder::load_timeout) ends it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: once polled, the batcher stays closed, and what waits will still be answered; only the waiting
+    /// ends.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::{Batcher, Error};
+    /// # let squares: Batcher<u32, u32> =
+    /// #     Batcher::builder().load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+    /// let (nine, ()) = tokio::join!(squares.get(3), squares.close());
+    /// assert_eq!(nine?, 9); // asked before, and answered
+    /// assert!(matches!(squares.get(4).await, Err(Error::Closed)));
+    /// # Ok(()) }
+    /// ```
+    pub async fn close(&self) {
+        self.shared.quietly(Queue::close);
+        poll_fn(|cx| {
+            let mut waker = Some(cx.waker().clone());
+            let idle = self.shared.lock().poll_idle(&mut waker);
+            drop(waker); // outside the lock
+            if idle { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await; // Cancel: the waker stays behind until the next rest, and wakes nobody who minds.
+    }
+}
+
+impl<K, V, E> Clone for Batcher<K, V, E> {
+    fn clone(&self) -> Self {
+        self.shared.lock().add_handle();
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K, V, E> Drop for Batcher<K, V, E> {
+    fn drop(&mut self) {
+        self.shared.quietly(Queue::drop_handle);
+    }
+}
+
+impl<K, V, E> fmt::Debug for Batcher<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (settings, stats) = (&self.shared.settings, self.stats());
+        f.debug_struct("Batcher")
+            .field("name", &settings.name)
+            .field("dispatch", &settings.dispatch)
+            .field("limits", &settings.limits)
+            .field("queued", &stats.queued)
+            .field("in_flight", &stats.in_flight)
+            .field("waiting", &stats.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A [`Batcher`] that is not counted as a handle; see [`Batcher::downgrade`].
+///
+/// # Examples
+///
+/// ```
+/// # use multiget::{Answers, Batcher};
+/// # fn main() -> Result<(), multiget::ConfigError> {
+/// let batcher: Batcher<u32, u32> = Batcher::builder().load_fn(|_| async { Ok(Answers::new()) })?;
+/// let weak = batcher.downgrade();
+/// assert!(weak.upgrade().is_some());
+/// drop(batcher);
+/// assert!(weak.upgrade().is_none());
+/// # Ok(()) }
+/// ```
+pub struct WeakBatcher<K, V, E = crate::AnyError> {
+    shared: Weak<Shared<K, V, E>>,
+}
+
+impl<K, V, E> WeakBatcher<K, V, E> {
+    /// A handle, unless the batcher is gone: all its handles and gets dropped, and no load running.
+    pub fn upgrade(&self) -> Option<Batcher<K, V, E>> {
+        let shared = self.shared.upgrade()?;
+        shared.lock().add_handle();
+        Some(Batcher { shared })
+    }
+}
+
+impl<K, V, E> Clone for WeakBatcher<K, V, E> {
+    fn clone(&self) -> Self {
+        Self { shared: Weak::clone(&self.shared) }
+    }
+}
+
+impl<K, V, E> fmt::Debug for WeakBatcher<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakBatcher")
+    }
+}

@@ -1,0 +1,200 @@
+//! The future of one get.
+//!
+//! Owns: the key until the first poll, the number of a cell from then on. Refuses to hold anything that another caller
+//! waits for: no permit, no lock, no leadership, no timer. So it may be dropped, moved to another task or kept and
+//! never polled again, and nobody else notices.
+
+use std::{
+    fmt,
+    hash::Hash,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use crate::{
+    error::Error,
+    queue::{Ask, Submit},
+    shared::Shared,
+    stats::Outcome,
+    sync::consume_budget,
+    waiters::Wait,
+};
+
+/// The future of [`Batcher::get`](crate::Batcher::get).
+///
+/// It does nothing before its first poll. It is `'static`, `Send` and `Unpin`, and owns all it needs.
+///
+/// # Panics
+///
+/// When polled after it was ready.
+///
+/// # Cancel safety
+///
+/// Cancel safe: dropping it and asking again is as if it had never been asked, except for its place in the queue and
+/// a load that may have been made for it. A key that nobody waits for any more is not sent, and a load that nobody
+/// waits for is dropped (or finished, see [`Abandon`](crate::Abandon)).
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use multiget::{Batcher, Dispatch};
+/// # use std::time::Duration;
+/// let squares: Batcher<u32, u32> = Batcher::builder()
+///     .dispatch(Dispatch::manual())
+///     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+/// let late = tokio::time::timeout(Duration::from_millis(1), squares.get(3)).await;
+/// assert!(late.is_err());
+/// assert_eq!((squares.stats().queued, squares.stats().keys_abandoned), (0, 1)); // it left the queue with its caller
+/// # Ok(()) }
+/// ```
+#[must_use = "futures do nothing unless polled"]
+pub struct Get<K, V, E = crate::AnyError> {
+    shared: Arc<Shared<K, V, E>>,
+    state: State<K, E>,
+}
+
+enum State<K, E> {
+    New(K),
+    Waiting(u32),
+    /// Ready, once the task has budget for it.
+    TurnedAway(Error<E>),
+    Done,
+}
+
+impl<K, V, E> Get<K, V, E> {
+    pub(crate) fn new(shared: Arc<Shared<K, V, E>>, key: K) -> Self {
+        Self { shared, state: State::New(key) }
+    }
+}
+
+impl<K, V, E> Unpin for Get<K, V, E> {}
+
+impl<K, V, E> Future for Get<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Output = Result<V, Error<E>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        match std::mem::replace(&mut this.state, State::Done) {
+            State::New(key) => match this.submit(key, cx) {
+                Ok(cell) => {
+                    this.state = State::Waiting(cell);
+                    Poll::Pending
+                }
+                Err(error) => this.turn_away(error, cx),
+            },
+            State::Waiting(cell) => {
+                this.state = State::Waiting(cell);
+                let reply = ready!(this.shared.poll_cell(cell, cx));
+                this.state = State::Done;
+                Poll::Ready(reply.into_result())
+            }
+            State::TurnedAway(error) => this.turn_away(error, cx),
+            #[expect(clippy::panic, reason = "as async functions do")]
+            State::Done => panic!("`Get` polled after it was ready"),
+        }
+    }
+}
+
+impl<K, V, E> Get<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<u32, Error<E>> {
+        let (shared, hash) = (&self.shared, self.shared.hash(&key));
+        let mut ask = Some(Ask { key, hash, wait: Wait::Task(cx.waker().clone()) }); // what is left of it goes outside the lock
+        let (now, mut runtime) = (shared.now(), None);
+        loop {
+            match shared.event(runtime.as_ref(), |queue, _| queue.submit(&mut ask, now, runtime.is_some())) {
+                Submit::Waits { cell, spare } => {
+                    self.state = State::Waiting(cell); // before `spare`, whose drop may panic
+                    drop(spare);
+                    return Ok(cell);
+                }
+                Submit::NeedsRuntime => {
+                    runtime = shared.runtime();
+                    if runtime.is_none() {
+                        shared.lock().turn_away(Outcome::Aborted);
+                        return Err(Error::Aborted);
+                    }
+                }
+                Submit::Refused(Outcome::Closed) => return Err(Error::Closed),
+                Submit::Refused(_) => return Err(Error::Overloaded),
+                Submit::Again { .. } => unreachable!("a get is in no group"),
+            }
+        }
+    }
+
+    /// An answer that did not have to be waited for: a loop of them must let other tasks run.
+    fn turn_away(&mut self, error: Error<E>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        if pin!(consume_budget()).poll(cx).is_ready() {
+            return Poll::Ready(Err(error));
+        }
+        self.state = State::TurnedAway(error);
+        Poll::Pending
+    }
+}
+
+impl<K, V, E> Drop for Get<K, V, E> {
+    fn drop(&mut self) {
+        if let State::Waiting(cell) = self.state {
+            self.shared.quietly(|queue, after| queue.abandon(cell, after));
+        }
+    }
+}
+
+impl<K, V, E> fmt::Debug for Get<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.state {
+            State::New(_) => "Get(not asked yet)",
+            State::Waiting(_) => "Get(waiting)",
+            State::TurnedAway(_) | State::Done => "Get(done)",
+        })
+    }
+}
+
+/// The future of [`Batcher::find`](crate::Batcher::find): a [`Get`] for which absence is an answer.
+///
+/// # Panics
+///
+/// When polled after it was ready.
+///
+/// # Cancel safety
+///
+/// As for [`Get`].
+#[must_use = "futures do nothing unless polled"]
+pub struct Find<K, V, E = crate::AnyError>(pub(crate) Get<K, V, E>);
+
+impl<K, V, E> Future for Find<K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    type Output = Result<Option<V>, Error<E>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(cx).map(absent_is_none)
+    }
+}
+
+pub(crate) fn absent_is_none<V, E>(result: Result<V, Error<E>>) -> Result<Option<V>, Error<E>> {
+    match result {
+        Err(Error::NotFound) => Ok(None),
+        result => result.map(Some),
+    }
+}
+
+impl<K, V, E> fmt::Debug for Find<K, V, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Find").field(&self.0).finish()
+    }
+}

@@ -1,0 +1,118 @@
+//! [loader]: crate::Loader
+//! [batcher]: crate::Batcher
+//! [gate]: crate::Gate
+//! [dispatch]: crate::Dispatch
+//! [promises]: crate::docs::promises
+#![doc = include_str!("../README.md")]
+//!
+//! # The whole face, roughly
+//!
+//! ```text
+//! Batcher<K, V, E = AnyError>                       clone it and share it: a handle
+//!   builder() -> Builder                            new(loader) -> Batcher, with the defaults
+//!   get(K).await          -> Result<V, Error<E>>
+//!   find(K).await         -> Result<Option<V>, Error<E>>      absence is no error
+//!   get_many(keys).await  -> Result<Vec<V>, Error<E>>         in the order asked; the first failure ends it
+//!   find_many(keys).await -> Result<Vec<Option<V>>, Error<E>>
+//!   get_each(keys).await  -> Vec<Result<V, Error<E>>>         each key fails for itself
+//!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher
+//!
+//! Builder                                           setters, see the table above; then
+//!   load_fn(|keys| async move { .. })  load_with(state, async |state, keys| ..)  build(loader)
+//!                                                   -> Result<Batcher, ConfigError>
+//! trait Loader
+//!   async load(Vec<Key>) -> Result<Answers<Key, Value, Error>, Error>
+//!   max_keys() -> Option<usize>                     gate() -> Option<Arc<dyn Gate>>
+//! Answers<K, V, E>                                  collect() pairs of (K, V) or (K, Result<V, E>); from(map)
+//!   by(rows, |row| key)  in_order(values)  absent(keys)  new()
+//!
+//! trait Gate                                        async pass(&Want) -> Result<Permit, Refused>
+//! Want     keys()  weight()                         read it again when you grant
+//! Permit   all()  keys(n)  with(n, |sent| ..)       Refused::new(retry_after)
+//!
+//! Dispatch settle()  window(d)  immediate()  manual()  custom(policy)      .max_delay(d)
+//! trait Policy                                      decide(&Moment) -> Decision
+//! Decision Leave(Reason)  NextPass  In(d)  Wait
+//!
+//! enum Error<E>                                     Load Key NotFound TimedOut Panicked Overloaded Closed Aborted
+//!                                                   Cycle Miscounted Unprocessed Refused
+//!   is_not_found()  is_retryable()  outcome() -> Outcome
+//! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
+//! ```
+//!
+//! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An
+//! expensive value is best an `Arc`: callers who share an answer each get a clone of it.
+//!
+//! # Promises
+//!
+//! * [P1](docs::promises#p1-one-answer): a get awaited to the end has exactly one outcome.
+//! * [P2](docs::promises#p2-always-an-answer): every get that is polled ends, within a time that is a number.
+//! * [P3](docs::promises#p3-right-answer): a value comes from the answer for its own key only.
+//! * [P4](docs::promises#p4-one-load-per-key): at most one load carries a key at a time.
+//! * [P5](docs::promises#p5-batch-shape): batches are within the limit, of distinct keys, in order, and not late.
+//! * [P6](docs::promises#p6-at-most-n): never more than `max_in_flight` loads at once.
+//! * [P7](docs::promises#p7-dropping-is-safe): dropping a get changes nobody else's outcome.
+//! * [P8](docs::promises#p8-no-hostages): a get that is kept and not polled delays nobody.
+//! * [P9](docs::promises#p9-panic-stays-home): a panic ends its own load only.
+//! * [P10](docs::promises#p10-failure-is-not-sticky): a failure leaves no trace.
+//! * [P11](docs::promises#p11-bounded-memory): memory is bounded under load and small at rest.
+//! * [P12](docs::promises#p12-overload-is-quick-and-forgets): overload is refused at once and forgotten at once.
+//! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
+//! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
+//! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
+//! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
+//! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
+//!
+//! P13, P15 and P16 belong to parts that are not built yet.
+//!
+//! # Read on
+//!
+//! * [`docs::guide`]: from a function of one id to batches, in ten minutes.
+//! * [`docs::promises`]: the contract, what is not promised, and the security boundary.
+//! * [`docs::design`]: why it is built this way, what it costs, and a map of the source.
+//! * [`docs::changelog`]: what changed.
+#![forbid(unsafe_code)]
+
+// layer 0: pure
+mod answers;
+mod broken;
+mod config;
+mod dispatch;
+mod drive;
+mod entries;
+mod error;
+mod pages;
+mod queue;
+mod stats;
+mod waiters;
+// layer 1: the engine
+mod batcher;
+mod builder;
+mod flight;
+mod gate;
+mod get;
+mod loader;
+mod many;
+mod reply;
+mod shared;
+mod sync;
+
+pub mod docs;
+
+pub use crate::{
+    answers::Answers,
+    batcher::{Batcher, WeakBatcher},
+    builder::Builder,
+    config::{Abandon, ConfigError},
+    dispatch::{Decision, Dispatch, Moment, Policy},
+    error::{AnyError, Error},
+    gate::{Gate, Permit, Refused, Want},
+    get::{Find, Get},
+    loader::Loader,
+    many::{FindMany, GetEach, GetMany},
+    stats::{Outcome, Reason, Stats},
+};
+pub use async_trait::async_trait;
+#[cfg(multiget_shuttle)]
+#[doc(hidden)]
+pub use sync::source::Handle;

@@ -1,0 +1,83 @@
+//! The only place that knows where locks, tasks, passes of the scheduler and timers come from.
+//!
+//! Owns: the names below. Refuses to know: what they are used for. A test of random schedules swaps them here: under
+//! the private cfg `multiget_shuttle` they are `shuttle`'s, which decides at each of them who runs next.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::PoisonError,
+};
+
+pub(crate) use source::{
+    Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained, yield_now,
+};
+
+#[cfg(not(multiget_shuttle))]
+mod source {
+    pub(super) use std::sync::Mutex;
+    pub(crate) use std::sync::MutexGuard;
+
+    pub(crate) use tokio::{
+        runtime::Handle,
+        task::{
+            coop::{consume_budget, unconstrained},
+            yield_now,
+        },
+        time::{Instant, sleep_until, timeout},
+    };
+
+    /// The runtime we are on.
+    pub(crate) fn here() -> Option<Handle> {
+        Handle::try_current().ok()
+    }
+
+    /// Without a runtime: on the one we are on, and there must be one.
+    pub(crate) fn spawn(runtime: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
+        match runtime {
+            Some(runtime) => drop(runtime.spawn(task)),
+            None => drop(tokio::spawn(task)),
+        }
+    }
+}
+
+#[cfg(multiget_shuttle)]
+#[path = "../tests/shuttle/source.rs"]
+pub(crate) mod source;
+
+/// A mutex without poison.
+///
+/// The only user code that runs under it compares keys, and it runs before anything is changed: a panic there leaves
+/// the state as it was, so the next caller may go on.
+pub(crate) struct Mutex<T>(source::Mutex<T>);
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(source::Mutex::new(value))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs user code; a panic becomes `None`, and its payload cannot panic a second time.
+pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(again); // the payload of a payload's drop: leaked rather than believed
+            }
+            None
+        }
+    }
+}
+
+/// Drops values of user types one by one, so that a panic in one spares the others.
+pub(crate) fn discard<T>(items: impl IntoIterator<Item = T>) {
+    if std::mem::needs_drop::<T>() {
+        for item in items {
+            caught(|| drop(item));
+        }
+    }
+}

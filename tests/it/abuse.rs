@@ -1,0 +1,22 @@
+//! The bad-input catalogue: what is thrown at the library, and what must come of it. One test per row, named after it.
+//!
+//! Rows whose part of the library does not exist yet have no test here:
+//!
+//! * C14, C15 (quota), C16 (retry), C17 (cache): no such settings yet.
+//! * K11, second half (a request that is too large): needs the HTTP loader.
+//! * L13 (a loader that calls its own batcher): needs the notion of a nested get; `Error::Cycle` is never made yet.
+//! * L15, second half (a cache declines heavy values): needs the store.
+//! * T3, second half (quota refills, lifetimes expire): needs both.
+//!
+//! Rows that no test of this kind can show:
+//!
+//! * C13 (settings changed after `build`) and K18 (`!Send` types) do not compile; they are `compile_fail` examples in
+//!   the docs.
+//! * T8 (`panic = "abort"`) and T9 (`fork`) end or double the process; the docs say what happens.
+
+mod callers;
+mod config;
+mod hangs;
+mod keys;
+mod loader;
+mod time;

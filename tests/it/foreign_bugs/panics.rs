@@ -1,0 +1,150 @@
+//! User code that panics, or looks where it is called from: M18 to M20.
+
+use futures::future::join_all;
+use multiget::{Batcher, Outcome};
+use tokio::time::{sleep, timeout};
+
+use crate::support::{
+    Act, Lockpick, Method, Picked, Touchy, Trap, Upstream, assert_empty, idle, ms, panics, paused, poll_once,
+    poll_with, told,
+};
+
+/// A loader panicked, the sender of the reply was gone, and every caller unwrapped that (async-graphql `load_many`, by
+/// reading).
+///
+/// Broken variant: a panic in a load unwinds its task past the flight, whose guard says `Aborted`.
+#[tokio::test(start_paused = true)]
+async fn m18_a_panic_of_the_loader_reaches_callers_as_an_error() {
+    let upstream = Upstream::default();
+    let batcher = Batcher::builder().max_batch(2).build(upstream.clone()).unwrap();
+    upstream.plan(Act::Panic).plan_after(ms(5), Act::Panic);
+    let tasks: Vec<_> = [1, 2, 3, 4, 5, 1].map(|key| tokio::spawn(batcher.get(key))).into_iter().collect();
+    let ended: Vec<_> = join_all(tasks).await.into_iter().map(|task| told(task.expect("no caller panics"))).collect();
+    let panicked = Err(Outcome::Panicked);
+    assert_eq!(ended, [panicked, panicked, panicked, panicked, Ok(5), panicked]);
+    assert_empty(&batcher);
+}
+
+/// Comparisons and drops of the user's types panicked inside a container, and what it held was freed twice or used
+/// after (RUSTSEC-2026-0205 scc, -2026-0253 lru, and some sixteen more).
+///
+/// Broken variant: state is changed before user code runs, or a panic of it is not caught on its way through a flight.
+#[test]
+fn m19_the_nth_call_of_any_method_of_a_key_panics() {
+    let mut sprung = [0; 4];
+    for (which, method) in (0..).zip(Method::ALL) {
+        for nth in 1..=12 {
+            let (runtime, trap) = (paused(), Trap::default());
+            runtime.block_on(async {
+                let reversed =
+                    async |(), keys: Vec<Touchy>| Ok(keys.into_iter().rev().map(|key| (key.clone(), key.id)).collect());
+                let batcher = Batcher::<Touchy, u32>::builder().load_with((), reversed).unwrap();
+                let keys = [1, 2, 3, 2].map(|id| trap.touchy(id));
+                trap.arm(method, nth);
+                let tasks: Vec<_> = keys.into_iter().map(|key| tokio::spawn(batcher.get(key))).collect();
+                for (task, id) in tasks.into_iter().zip([1, 2, 3, 2]) {
+                    let ended = timeout(ms(100), task).await.expect("nobody hangs");
+                    let told = ended.map(|result| result.map_err(|error| error.outcome()));
+                    let fine = match &told {
+                        Ok(told) => [Ok(id), Err(Outcome::Panicked)].contains(told),
+                        Err(caller) => caller.is_panic(),
+                    };
+                    assert!(fine, "{method:?} {nth}: {told:?}");
+                }
+                sprung[which] += usize::from(!trap.disarm());
+                assert_eq!(batcher.get_many([1, 2, 3].map(|id| trap.touchy(id))).await.unwrap(), [1, 2, 3]);
+                assert_empty(&batcher);
+            });
+        }
+    }
+    assert!(sprung.iter().all(|sprung| *sprung >= 2), "{sprung:?}: each method was seen to panic");
+}
+
+/// The same advisories: user code ran while the container was in the middle of something.
+///
+/// Broken variant: a key, a value or a waker is dropped, or woken, before the lock is released.
+#[tokio::test(start_paused = true)]
+async fn m19_user_code_runs_outside_the_lock() {
+    let pick = Lockpick::default();
+    let load = async |pick: Lockpick, keys: Vec<Picked>| {
+        Ok(keys
+            .into_iter()
+            .map(|key| {
+                let id = key.id;
+                (key, pick.picked(id))
+            })
+            .collect())
+    };
+    let batcher = Batcher::<Picked, Picked>::builder().max_batch(2).load_with(pick.clone(), load).unwrap();
+    pick.watch(batcher.clone());
+    let waker = pick.waker();
+    let mut gets: Vec<_> = [1, 2, 1, 3, 4, 4, 5].map(|id| batcher.get(pick.picked(id))).into_iter().collect();
+    let mut many = batcher.get_many([2, 6, 6].map(|id| pick.picked(id)));
+    assert!(gets.iter_mut().all(|get| poll_with(get, &waker).is_pending()));
+    assert!(poll_with(&mut many, &waker).is_pending() && poll_once(&mut many).is_pending());
+    drop((gets.pop(), waker)); // a queued key, and the last one but those in the cells
+    idle().await;
+    drop(gets.pop()); // an answer
+    assert!(join_all(gets).await.into_iter().all(|result| result.is_ok()) && many.await.is_ok());
+    batcher.close().await;
+    assert!(batcher.get(pick.picked(1)).await.is_err());
+    let (looks, held) = pick.seen();
+    assert!(looks > 40, "{looks}");
+    assert_eq!(held, 0, "of {looks} looks");
+}
+
+/// The same, for keys that are turned away with others.
+#[tokio::test(start_paused = true)]
+async fn m19_the_keys_of_refused_gets_are_dropped_outside_the_lock() {
+    let pick = Lockpick::default();
+    let load = |keys: Vec<Picked>| async { Ok(keys.into_iter().map(|key| (key, 0)).collect()) };
+    let batcher = Batcher::<Picked, u32>::builder().capacity(2).load_fn(load).unwrap();
+    pick.watch(batcher.clone());
+    assert!(batcher.get_many((0..5).map(|id| pick.picked(id))).await.is_err(), "beyond capacity");
+    batcher.close().await;
+    assert!(batcher.get_many((0..5).map(|id| pick.picked(id))).await.is_err(), "closed");
+    assert_eq!(pick.seen().1, 0, "of {} looks", pick.seen().0);
+}
+
+/// The same, for the key whose comparison panicked, and the waker that came with it.
+#[tokio::test(start_paused = true)]
+async fn m19_what_came_with_a_comparison_that_panics_is_dropped_outside_the_lock() {
+    let (pick, trap) = (Lockpick::default(), Trap::default());
+    let load = |keys: Vec<(Touchy, Picked)>| async { Ok(keys.into_iter().map(|key| (key, 0)).collect()) };
+    let batcher = Batcher::<(Touchy, Picked), u32>::builder().load_fn(load).unwrap();
+    pick.watch(batcher.clone());
+    let key = |id| (trap.touchy(id), pick.picked(id));
+    let (mut first, mut same, mut many) = (batcher.get(key(1)), batcher.get(key(1)), batcher.get_many([1, 2].map(key)));
+    assert!(poll_once(&mut first).is_pending());
+    trap.arm(Method::Eq, 1);
+    assert!(panics(|| poll_once(&mut same)));
+    trap.arm(Method::Eq, 1);
+    assert!(panics(|| poll_once(&mut many)));
+    drop((same, many));
+    assert_eq!(first.await.unwrap(), 0);
+    assert_eq!(pick.seen().1, 0, "of {} looks", pick.seen().0);
+}
+
+/// An initialiser panicked and those who waited read what it had not written (RUSTSEC-2019-0017, `once_cell` #295).
+///
+/// Broken variant: a key whose load panicked stays indexed.
+#[tokio::test(start_paused = true)]
+async fn m20_what_follows_a_panic_is_loaded_anew() {
+    let upstream = Upstream::slow(ms(10));
+    let batcher = Batcher::builder().max_in_flight(1).build(upstream.clone()).unwrap();
+    upstream.plan_after(ms(10), Act::Panic);
+    let (first, joined, next) = tokio::join!(
+        batcher.get(1),
+        async {
+            sleep(ms(5)).await;
+            batcher.get(1).await
+        },
+        async {
+            sleep(ms(11)).await;
+            batcher.get(1).await
+        }
+    );
+    assert_eq!((told(first), told(joined)), (Err(Outcome::Panicked), Err(Outcome::Panicked)));
+    let next = next.unwrap();
+    assert_eq!((next.key, next.load, upstream.sent().len()), (1, 1, 2));
+}

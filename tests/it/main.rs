@@ -1,0 +1,33 @@
+//! Every promise, every museum piece and every bad input, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::print_stdout,
+    clippy::similar_names,
+    clippy::type_complexity,
+    clippy::format_push_string,
+    clippy::missing_panics_doc,
+    clippy::future_not_send,
+    reason = "tests"
+)]
+
+mod abuse;
+mod auto_traits;
+mod batching;
+mod cancel;
+mod errors;
+mod foreign_bugs;
+mod gates;
+mod ill;
+mod joining;
+mod kit;
+mod overload;
+mod panic;
+mod shutdown;
+mod spans;
+mod support;
+mod tenants;
+mod tidy;
+mod time;

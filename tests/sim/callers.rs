@@ -1,0 +1,374 @@
+//! Those who ask: calls that write down what becomes of them, and tasks that treat them well or badly.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::future::join_all;
+use multiget::{Error, Find, FindMany, Get, GetEach, GetMany, WeakBatcher};
+use tokio::{
+    task::yield_now,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    log::{End, Event, Kind, Log, Outcome, Seen},
+    upstream::{Id, Ill, Sim, Value},
+    world::{Manner, Policy, Rng, World},
+};
+
+// ---- handles ---------------------------------------------------------------------------------------------------
+
+/// What is known of a batcher beside its handles.
+pub(crate) struct Desk {
+    pub(crate) batcher: usize,
+    log: Log,
+    weak: WeakBatcher<Id, Value, Ill>,
+    handles: AtomicUsize,
+}
+
+/// A handle that is counted.
+pub(crate) struct Handle {
+    sim: Sim,
+    desk: Arc<Desk>,
+}
+
+impl Handle {
+    pub(crate) fn new(sim: Sim, batcher: usize, log: &Log) -> Self {
+        let weak = sim.downgrade();
+        Self { sim, desk: Arc::new(Desk { batcher, log: log.clone(), weak, handles: AtomicUsize::new(1) }) }
+    }
+
+    pub(crate) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
+    }
+
+    pub(crate) fn flush(&self) {
+        self.desk.log.note(Event::Flushed { batcher: self.desk.batcher });
+        self.sim.flush();
+    }
+
+    pub(crate) async fn close(&self) {
+        self.desk.log.note(Event::CloseBegun { batcher: self.desk.batcher });
+        self.sim.close().await;
+        self.desk.log.note(Event::CloseEnded { batcher: self.desk.batcher });
+    }
+
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let stats = self.sim.stats();
+        (stats.queued, stats.in_flight, stats.waiting) == (0, 0, 0)
+    }
+
+    pub(crate) fn stats(&self) {
+        let stats = self.sim.stats();
+        let seen = Seen {
+            queued: stats.queued,
+            in_flight: stats.in_flight,
+            waiting: stats.waiting,
+            loads: stats.loads,
+            keys_sent: stats.keys_sent,
+            gets: stats.gets,
+            joins: stats.joins,
+            keys_abandoned: stats.keys_abandoned,
+            loads_abandoned: stats.loads_abandoned,
+            foreign: stats.foreign,
+            repeated: stats.repeated,
+            refused: stats.refused,
+        };
+        self.desk.log.note(Event::Stats { batcher: self.desk.batcher, seen });
+    }
+}
+
+impl Clone for Handle {
+    fn clone(&self) -> Self {
+        self.desk.handles.fetch_add(1, Ordering::Relaxed);
+        Self { sim: self.sim.clone(), desk: self.desk() }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        if self.desk.handles.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.desk.log.note(Event::Orphaned { batcher: self.desk.batcher });
+        }
+    }
+}
+
+impl Desk {
+    pub(crate) fn handle(self: &Arc<Self>) -> Option<Handle> {
+        let sim = self.weak.upgrade()?;
+        if self.handles.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.log.note(Event::Adopted { batcher: self.batcher });
+        }
+        Some(Handle { sim, desk: Arc::clone(self) })
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.weak.upgrade().is_some()
+    }
+}
+
+// ---- calls -----------------------------------------------------------------------------------------------------
+
+enum Call {
+    Get(Get<Id, Value, Ill>),
+    Find(Find<Id, Value, Ill>),
+    GetMany(GetMany<Id, Value, Ill>),
+    FindMany(FindMany<Id, Value, Ill>),
+    GetEach(GetEach<Id, Value, Ill>),
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Stage {
+    New,
+    Asked,
+    Over,
+}
+
+/// The future of a call, which writes down what becomes of it.
+pub(crate) struct Watch {
+    log: Log,
+    get: usize,
+    batcher: usize,
+    kind: Kind,
+    keys: Vec<u32>,
+    prompt: bool,
+    stage: Stage,
+    call: Call,
+}
+
+fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
+    match result {
+        Ok(Some(value)) => Outcome::Found(value.0),
+        Ok(None) | Err(Error::NotFound) => Outcome::Absent,
+        Err(Error::Load(ill)) => Outcome::Load(ill.0),
+        Err(Error::Key(ill)) => Outcome::Key(ill.0),
+        Err(Error::TimedOut) => Outcome::TimedOut,
+        Err(Error::Panicked) => Outcome::Panicked,
+        Err(Error::Overloaded) => Outcome::Overloaded,
+        Err(Error::Closed) => Outcome::Closed,
+        Err(Error::Aborted) => Outcome::Aborted,
+        Err(Error::Miscounted { asked, got, .. }) => Outcome::Miscounted { asked, got },
+        Err(Error::Refused { retry_after, .. }) => {
+            Outcome::Refused { ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX) }
+        }
+        Err(_) => Outcome::Odd,
+    }
+}
+
+/// For `find` and `find_many`, which must not say `NotFound`.
+fn found(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
+    if matches!(result, Err(Error::NotFound)) { Outcome::Odd } else { outcome(result) }
+}
+
+fn one(poll: Poll<Outcome>) -> Poll<End> {
+    poll.map(|outcome| End::Each(vec![outcome]))
+}
+
+impl Call {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        match self {
+            Self::Get(get) => one(Pin::new(get).poll(cx).map(|result| outcome(result.map(Some)))),
+            Self::Find(find) => one(Pin::new(find).poll(cx).map(found)),
+            Self::GetMany(many) => Pin::new(many).poll(cx).map(|result| match result {
+                Ok(values) => End::Each(values.into_iter().map(|value| outcome(Ok(Some(value)))).collect()),
+                Err(error) => End::First(outcome(Err(error))),
+            }),
+            Self::FindMany(many) => Pin::new(many).poll(cx).map(|result| match result {
+                Ok(values) => End::Each(values.into_iter().map(|value| outcome(Ok(value))).collect()),
+                Err(error) => End::First(found(Err(error))),
+            }),
+            Self::GetEach(each) => Pin::new(each)
+                .poll(cx)
+                .map(|results| End::Each(results.into_iter().map(|result| outcome(result.map(Some))).collect())),
+        }
+    }
+}
+
+impl Future for Watch {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if this.stage == Stage::New {
+            this.stage = Stage::Asked;
+            this.log.note(Event::Asked {
+                get: this.get,
+                batcher: this.batcher,
+                kind: this.kind,
+                keys: this.keys.clone(),
+                prompt: this.prompt,
+            });
+        }
+        this.call.poll(cx).map(|with| {
+            this.stage = Stage::Over;
+            this.log.note(Event::Ended { get: this.get, with });
+        })
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.stage == Stage::Asked {
+            self.log.note(Event::Dropped { get: self.get });
+        }
+    }
+}
+
+// ---- callers ---------------------------------------------------------------------------------------------------
+
+/// What all callers of a case share.
+#[derive(Clone)]
+pub(crate) struct Scene {
+    pub(crate) world: Arc<World>,
+    pub(crate) log: Log,
+    pub(crate) calm: Arc<AtomicBool>,
+    /// What is never polled again.
+    pub(crate) shelf: Arc<Mutex<Vec<Watch>>>,
+    pub(crate) gets: Arc<AtomicUsize>,
+}
+
+impl Scene {
+    pub(crate) fn call(&self, handle: &Handle, kind: Kind, keys: Vec<u32>, prompt: bool) -> Watch {
+        let batcher = handle.desk.batcher;
+        let id = |key: &u32| Id::new(*key, self.world.batchers[batcher].hashes);
+        let call = match kind {
+            Kind::Get => Call::Get(handle.sim.get(id(&keys[0]))),
+            Kind::Find => Call::Find(handle.sim.find(id(&keys[0]))),
+            Kind::GetMany => Call::GetMany(handle.sim.get_many(keys.iter().map(id))),
+            Kind::FindMany => Call::FindMany(handle.sim.find_many(keys.iter().map(id))),
+            Kind::GetEach => Call::GetEach(handle.sim.get_each(keys.iter().map(id))),
+        };
+        let get = self.gets.fetch_add(1, Ordering::Relaxed);
+        Watch { log: self.log.clone(), get, batcher, kind, keys, prompt, stage: Stage::New, call }
+    }
+
+    fn draw(&self, rng: &mut Rng, handle: &Handle, prompt: bool) -> Watch {
+        let kind = if rng.percent(self.world.many) {
+            rng.pick(&[Kind::GetMany, Kind::FindMany, Kind::GetEach])
+        } else {
+            rng.pick(&[Kind::Get, Kind::Get, Kind::Find])
+        };
+        let keys = match kind {
+            Kind::Get | Kind::Find => 1,
+            _ => rng.up_to(self.world.most),
+        };
+        let keys = (0..keys).map(|_| self.world.key(rng)).collect();
+        self.call(handle, kind, keys, prompt)
+    }
+}
+
+async fn polled(watch: &mut Watch) -> bool {
+    poll_fn(|cx| Poll::Ready(Pin::new(&mut *watch).poll(cx).is_ready())).await
+}
+
+/// Polls at every pass, woken or not; `true` if it is over.
+async fn polled_often(watch: &mut Watch, times: u64) -> bool {
+    for _ in 0..times {
+        if polled(watch).await {
+            return true;
+        }
+        yield_now().await;
+    }
+    false
+}
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+pub(crate) async fn caller(scene: Scene, number: usize, handles: Vec<Handle>) {
+    let world = Arc::clone(&scene.world);
+    let mut rng = Rng::of(&[world.seed, 6, number as u64]);
+    let mut handles: Vec<_> = handles.into_iter().map(Some).collect();
+    for step in 0..world.steps {
+        if rng.percent(70) {
+            sleep(ms(rng.below(world.pause_ms + 1))).await;
+        }
+        if scene.calm.load(Ordering::Relaxed) {
+            return;
+        }
+        let batcher = rng.up_to(handles.len() - 1);
+        let shape = &world.batchers[batcher];
+        let Some(handle) = &handles[batcher] else { continue };
+        match rng.below(100) {
+            0..4 => handle.flush(),
+            4..7 => handle.stats(),
+            7..12 if world.closes && step * 3 >= world.steps => {
+                drop(timeout(ms(rng.below(300)), handle.close()).await);
+            }
+            12..16 if !shape.kept => {
+                handles[batcher] = None;
+                continue;
+            }
+            16..50 if matches!(shape.policy, Policy::Manual) => handle.flush(),
+            _ => {}
+        }
+        let manner = rng.pick(&world.manners);
+        let prompt = matches!(manner, Manner::Await | Manner::Burst | Manner::Migrate | Manner::Stream);
+        let watch = scene.draw(&mut rng, handle, prompt);
+        let calls = match manner {
+            Manner::Burst => rng.below(12),
+            Manner::Stream if rng.percent(15) => 70 + rng.below(40),
+            Manner::Stream => rng.below(4),
+            _ => 0,
+        };
+        let mut others = Vec::new();
+        for number in 0..calls {
+            others.push(match manner {
+                Manner::Stream => scene.call(handle, Kind::Get, vec![1000 + number as u32], prompt), // all of them new
+                _ => scene.draw(&mut rng, handle, prompt),
+            });
+        }
+        if !shape.kept && rng.percent(10) {
+            handles[batcher] = None; // the calls outlive it
+        }
+        behave(&scene, &mut rng, manner, watch, others).await;
+    }
+}
+
+async fn behave(scene: &Scene, rng: &mut Rng, manner: Manner, mut watch: Watch, others: Vec<Watch>) {
+    match manner {
+        Manner::Await => watch.await,
+        Manner::DropAtPoll => {
+            polled_often(&mut watch, rng.below(7)).await;
+        }
+        Manner::Timeout => drop(timeout(ms(rng.below(60)), watch).await),
+        Manner::Park => {
+            if !polled_often(&mut watch, rng.below(4) + 1).await {
+                scene.log.note(Event::Parked { get: watch.get });
+                scene.shelf.lock().unwrap().push(watch);
+            }
+        }
+        Manner::Migrate => {
+            if !polled(&mut watch).await {
+                tokio::spawn(watch).await.unwrap();
+            }
+        }
+        Manner::Nap | Manner::Forget => {
+            if !polled(&mut watch).await {
+                sleep(ms(rng.below(80))).await;
+                if manner == Manner::Nap {
+                    watch.await;
+                }
+            }
+        }
+        Manner::Unasked => {}
+        Manner::Stream => {
+            let mut asked = vec![tokio::spawn(watch)];
+            for watch in others {
+                yield_now().await;
+                asked.push(tokio::spawn(watch));
+            }
+            join_all(asked).await.into_iter().for_each(Result::unwrap);
+        }
+        Manner::Burst => drop(join_all(std::iter::once(watch).chain(others)).await),
+    }
+}

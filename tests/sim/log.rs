@@ -1,0 +1,263 @@
+//! What happened in one case, as plain data: the only thing that the oracle sees.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex},
+};
+
+use tokio::time::Instant;
+
+/// Where a value or an error comes from: the `nth` thing that this load of this batcher said, of this key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Stamp {
+    pub(crate) batcher: usize,
+    pub(crate) load: u64,
+    pub(crate) key: u32,
+    pub(crate) nth: usize,
+}
+
+/// How one key of one call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    Found(Stamp),
+    Absent,
+    Load(Stamp),
+    Key(Stamp),
+    TimedOut,
+    Panicked,
+    Overloaded,
+    Closed,
+    Aborted,
+    Miscounted { asked: usize, got: usize },
+    Refused { ms: u64 },
+    Odd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    Get,
+    Find,
+    GetMany,
+    FindMany,
+    GetEach,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum End {
+    /// One outcome per key, in the order asked.
+    Each(Vec<Outcome>),
+    /// One failure ended a call for many keys.
+    First(Outcome),
+}
+
+/// What a load said before it was over; nothing if it was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum How {
+    /// Key by key; `true`: a value, `false`: an error.
+    Answered(Vec<(u32, bool)>),
+    InOrder(usize),
+    Failed,
+    Panicked,
+    Dropped,
+}
+
+/// What `stats()` showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Seen {
+    pub(crate) queued: usize,
+    pub(crate) in_flight: usize,
+    pub(crate) waiting: usize,
+    pub(crate) loads: u64,
+    pub(crate) keys_sent: u64,
+    pub(crate) gets: u64,
+    pub(crate) joins: u64,
+    pub(crate) keys_abandoned: u64,
+    pub(crate) loads_abandoned: u64,
+    pub(crate) foreign: u64,
+    pub(crate) repeated: u64,
+    pub(crate) refused: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Event {
+    /// The first poll of a call begins. `prompt`: its caller polls it whenever it is woken, until it is ready.
+    Asked {
+        get: usize,
+        batcher: usize,
+        kind: Kind,
+        keys: Vec<u32>,
+        prompt: bool,
+    },
+    Ended {
+        get: usize,
+        with: End,
+    },
+    /// Dropped unfinished.
+    Dropped {
+        get: usize,
+    },
+    /// Not polled again until the end of the case.
+    Parked {
+        get: usize,
+    },
+    /// The loader was called.
+    Started {
+        batcher: usize,
+        load: u64,
+        keys: Vec<u32>,
+    },
+    /// The future of a load is gone.
+    Over {
+        batcher: usize,
+        load: u64,
+        how: How,
+    },
+    GateAsked {
+        batcher: usize,
+        gate: usize,
+    },
+    /// The future of a gate was dropped unfinished.
+    GateLeft {
+        batcher: usize,
+        gate: usize,
+    },
+    Granted {
+        batcher: usize,
+        gate: usize,
+        permit: usize,
+        want: usize,
+    },
+    /// A permit was used for so many keys; none: it was given back.
+    Spent {
+        batcher: usize,
+        gate: usize,
+        keys: usize,
+    },
+    Refused {
+        batcher: usize,
+        gate: usize,
+        ms: u64,
+    },
+    GatePanicked {
+        batcher: usize,
+        gate: usize,
+    },
+    PolicyPanicked {
+        batcher: usize,
+    },
+    Flushed {
+        batcher: usize,
+    },
+    CloseBegun {
+        batcher: usize,
+    },
+    CloseEnded {
+        batcher: usize,
+    },
+    /// The last handle was dropped.
+    Orphaned {
+        batcher: usize,
+    },
+    /// There is a handle again.
+    Adopted {
+        batcher: usize,
+    },
+    Stats {
+        batcher: usize,
+        seen: Seen,
+    },
+    /// Faults stop.
+    Calm,
+    /// Every call that is awaited must have ended, and every other one must have been answered.
+    Quiet,
+    /// Keys and values that exist while nothing is asked.
+    Alive {
+        keys: i64,
+        values: i64,
+    },
+    /// Whether a batcher still exists when all its handles and gets are gone.
+    Gone {
+        batcher: usize,
+        alive: bool,
+    },
+    /// A panic that nobody planned.
+    Panic {
+        text: String,
+    },
+}
+
+/// An event and its virtual time, in microseconds since the case began.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Entry {
+    pub(crate) at: u64,
+    pub(crate) event: Event,
+}
+
+/// What the oracle may know of a batcher: the promises that its settings make.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    /// Most keys of a batch.
+    pub(crate) limit: usize,
+    pub(crate) slots: usize,
+    pub(crate) capacity: usize,
+    pub(crate) join_in_flight: bool,
+    /// A load that nobody waits for is dropped.
+    pub(crate) aborts: bool,
+    /// In microseconds; none: never.
+    pub(crate) timeout: Option<u64>,
+    pub(crate) leaves: Leaves,
+    pub(crate) gates: usize,
+    /// How late a timer may be, in microseconds.
+    pub(crate) tick: u64,
+}
+
+/// When a batch may leave; times in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Leaves {
+    AtOnce,
+    /// Not before the first key has waited so long, unless it is full; and not later.
+    Window(u64),
+    /// Not later than this.
+    Within(u64),
+    /// Only what is due.
+    Due,
+    /// When so many keys are queued, or when the first has waited so long.
+    Count(usize, u64),
+    /// A policy of the user's own decides.
+    Own,
+}
+
+#[derive(Clone)]
+pub(crate) struct Log(Arc<Inner>);
+
+struct Inner {
+    began: Instant,
+    entries: Mutex<Vec<Entry>>,
+}
+
+impl Log {
+    /// To be called on the runtime of the case.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Inner { began: Instant::now(), entries: Mutex::default() }))
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        u64::try_from(self.0.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn note(&self, event: Event) {
+        let at = self.now();
+        self.0.entries.lock().unwrap().push(Entry { at, event });
+    }
+
+    pub(crate) fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut self.0.entries.lock().unwrap())
+    }
+}
+
+pub(crate) fn hash(log: &[Entry]) -> u64 {
+    let mut hasher = DefaultHasher::new(); // of fixed keys
+    log.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,326 @@
+//! What one seed makes of a case before it runs: batchers, callers, and which misfortunes exist at all.
+
+use std::time::Duration;
+
+use crate::log::{Leaves, Rules};
+
+/// The one source of chance: splitmix64.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    /// A stream of its own for everything that has numbers of its own.
+    pub(crate) fn of(numbers: &[u64]) -> Self {
+        let mut rng = Self(0x6d75_6c74_6967_6574);
+        for number in numbers {
+            rng.0 = rng.next() ^ number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+        rng
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        if end == 0 { 0 } else { self.next() % end }
+    }
+
+    pub(crate) fn up_to(&mut self, most: usize) -> usize {
+        self.below(most as u64 + 1) as usize
+    }
+
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+/// What can go wrong with a load, one bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Error,
+    PanicAtOnce,
+    PanicFirstPoll,
+    PanicLater,
+    Never,
+    Forgets,
+    Foreign,
+    Twice,
+    Miscounts,
+    KeyErrors,
+    Slow,
+    Storm,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Error,
+        Self::PanicAtOnce,
+        Self::PanicFirstPoll,
+        Self::PanicLater,
+        Self::Never,
+        Self::Forgets,
+        Self::Foreign,
+        Self::Twice,
+        Self::Miscounts,
+        Self::KeyErrors,
+        Self::Slow,
+        Self::Storm,
+    ];
+}
+
+/// What callers do with the future of a call, beside awaiting it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    Await,
+    /// Polled so often, whether woken or not, then dropped.
+    DropAtPoll,
+    /// `timeout` around it.
+    Timeout,
+    /// Polled a few times, then kept and never polled again.
+    Park,
+    /// Polled here, awaited in another task.
+    Migrate,
+    /// Polled once, left alone for a while, then awaited.
+    Nap,
+    /// Polled once, left alone for a while, then dropped.
+    Forget,
+    /// Made, but dropped before it was polled.
+    Unasked,
+    /// Many at once in one task.
+    Burst,
+    /// One at every pass of the scheduler, many times over.
+    Stream,
+}
+
+impl Manner {
+    pub(crate) const ILL: [Self; 9] = [
+        Self::DropAtPoll,
+        Self::Timeout,
+        Self::Park,
+        Self::Migrate,
+        Self::Nap,
+        Self::Forget,
+        Self::Unasked,
+        Self::Burst,
+        Self::Stream,
+    ];
+}
+
+/// How long a policy that counts keys lets them wait.
+pub(crate) const COUNT_MICROS: u64 = 20_000;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Own {
+    /// Leaves while fewer loads run.
+    WhileBusy(usize),
+    Aged(u64),
+    Passes(u32),
+    Count(usize),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Policy {
+    Settle { micros: u64 },
+    Window { micros: u64 },
+    Immediate,
+    Manual,
+    Own { own: Own, panics: u64 },
+}
+
+/// A gate; chances in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GateShape {
+    pub(crate) late: u64,
+    pub(crate) late_ms: u64,
+    pub(crate) refuses: u64,
+    pub(crate) panics: u64,
+    /// The most keys it grants at a time; none: all.
+    pub(crate) few: Option<usize>,
+    /// Shut until the faults stop.
+    pub(crate) shut: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) max_batch: Option<usize>,
+    pub(crate) max_keys: Option<usize>,
+    pub(crate) slots: usize,
+    pub(crate) capacity: usize,
+    pub(crate) join_in_flight: bool,
+    pub(crate) aborts: bool,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) policy: Policy,
+    pub(crate) gates: Vec<GateShape>,
+    /// Distinct hashes of keys.
+    pub(crate) hashes: u32,
+    /// How many loads of a hundred go wrong.
+    pub(crate) ill: u64,
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) delay_ms: u64,
+    /// Some handle is kept to the end.
+    pub(crate) kept: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) batchers: Vec<Shape>,
+    pub(crate) callers: usize,
+    pub(crate) steps: usize,
+    pub(crate) keys: u64,
+    pub(crate) skew: u32,
+    pub(crate) manners: Vec<Manner>,
+    /// Longest pause of a caller between two calls.
+    pub(crate) pause_ms: u64,
+    /// Calls of a hundred that are for many keys.
+    pub(crate) many: u64,
+    pub(crate) most: usize,
+    pub(crate) closes: bool,
+    /// How far the clock is from a whole millisecond.
+    pub(crate) skewed_micros: u64,
+}
+
+/// A smaller case of the same seed: at most so many callers, steps and batchers, and only these faults and manners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cut {
+    pub(crate) callers: usize,
+    pub(crate) steps: usize,
+    pub(crate) batchers: usize,
+    pub(crate) faults: u32,
+    pub(crate) manners: u32,
+}
+
+impl Cut {
+    pub(crate) const NONE: Self =
+        Self { callers: usize::MAX, steps: usize::MAX, batchers: usize::MAX, faults: u32::MAX, manners: u32::MAX };
+}
+
+impl World {
+    pub(crate) fn draw(seed: u64, cut: Cut) -> Self {
+        let mut rng = Rng::of(&[seed, 1]);
+        let batchers = rng.pick(&[1, 1, 2, 3]);
+        let shapes = (0..batchers).map(|number| Shape::draw(&mut Rng::of(&[seed, 2, number]), cut)).collect::<Vec<_>>();
+        let on = rng.next();
+        let manners =
+            Manner::ILL.into_iter().enumerate().filter(|(bit, _)| on & u64::from(cut.manners) & (1 << bit) != 0);
+        let mut manners = manners.map(|(_, manner)| manner).collect::<Vec<_>>();
+        manners.push(Manner::Await);
+        Self {
+            seed,
+            callers: rng.pick(&[1, 2, 3, 5, 8, 12, 20, 32]).min(cut.callers),
+            steps: rng.pick(&[1, 2, 4, 8, 16]).min(cut.steps),
+            keys: rng.pick(&[1, 2, 3, 8, 20, 60, 400]),
+            skew: rng.pick(&[1, 1, 2, 4]),
+            manners,
+            pause_ms: rng.pick(&[0, 0, 1, 3, 10, 60, 400]),
+            many: rng.pick(&[0, 15, 40, 80]),
+            most: rng.pick(&[1, 4, 12, 40]),
+            closes: rng.percent(15),
+            skewed_micros: rng.pick(&[0, 0, 137, 500, 999]),
+            batchers: shapes.into_iter().take(cut.batchers.max(1)).collect(),
+        }
+    }
+
+    pub(crate) fn rules(&self) -> Vec<Rules> {
+        // timers tick in milliseconds, and off a whole one the runtime parks for up to one more
+        let tick = if self.skewed_micros == 0 { 1000 } else { 2000 };
+        self.batchers.iter().map(|shape| shape.rules(tick)).collect()
+    }
+
+    pub(crate) fn key(&self, rng: &mut Rng) -> u32 {
+        let mut key = rng.below(self.keys);
+        for _ in 1..self.skew {
+            key = key.min(rng.below(self.keys));
+        }
+        key as u32
+    }
+}
+
+impl Shape {
+    fn draw(rng: &mut Rng, cut: Cut) -> Self {
+        let timeout_ms = rng.pick(&[Some(7), Some(40), Some(200), Some(1500), None]);
+        let on = rng.next() & u64::from(cut.faults);
+        let faults = Fault::ALL.into_iter().enumerate().filter(|(bit, _)| on & (1 << bit) != 0).map(|(_, fault)| fault);
+        // what never ends is only for loads that are cut off
+        let faults = faults.filter(|fault| timeout_ms.is_some() || *fault != Fault::Never).collect();
+        let misfortune = |rng: &mut Rng, percent: &[u64]| {
+            let percent = rng.pick(percent);
+            if cut.faults == 0 { 0 } else { percent }
+        };
+        let policy = match rng.below(10) {
+            0..3 => Policy::Settle { micros: rng.pick(&[0, 500, 2000, 2000, 15_000]) },
+            3..6 => Policy::Window { micros: rng.pick(&[0, 300, 1000, 5000, 30_000]) },
+            6 => Policy::Immediate,
+            7 => Policy::Manual,
+            _ => Policy::Own {
+                own: match rng.below(4) {
+                    0 => Own::WhileBusy(rng.up_to(3) + 1),
+                    1 => Own::Aged(rng.below(20)),
+                    2 => Own::Passes(rng.below(6) as u32),
+                    _ => Own::Count(rng.up_to(8)),
+                },
+                panics: misfortune(rng, &[0, 0, 5, 30]),
+            },
+        };
+        let gates = (0..rng.pick(&[0, 0, 0, 1, 1, 2])).map(|_| GateShape {
+            late: rng.pick(&[0, 30, 100]),
+            late_ms: rng.pick(&[0, 1, 10, 100]),
+            refuses: misfortune(rng, &[0, 0, 10, 50]),
+            panics: misfortune(rng, &[0, 0, 0, 10]),
+            few: rng.pick(&[None, None, Some(1), Some(3)]),
+            shut: misfortune(rng, &[0, 0, 0, 0, 1]) > 0,
+        });
+        let gates = gates.collect();
+        Self {
+            max_batch: rng.pick(&[None, Some(1), Some(2), Some(3), Some(7), Some(40), Some(200)]),
+            max_keys: rng.pick(&[None, None, None, Some(0), Some(4), Some(30)]),
+            slots: rng.pick(&[1, 1, 2, 3, 16]),
+            capacity: rng.pick(&[1 << 20, 1 << 20, 1 << 20, 1, 2, 5, 12, 40]),
+            join_in_flight: rng.percent(80),
+            aborts: rng.percent(70),
+            timeout_ms,
+            policy,
+            gates,
+            hashes: rng.pick(&[u32::MAX, u32::MAX, u32::MAX, 3, 1]),
+            ill: rng.pick(&[0, 10, 30, 70, 100]),
+            faults,
+            delay_ms: rng.pick(&[0, 1, 5, 30, 250]).min(timeout_ms.unwrap_or(250)),
+            kept: rng.percent(70),
+        }
+    }
+
+    fn rules(&self, tick: u64) -> Rules {
+        let stated = self.max_batch.unwrap_or(usize::MAX).min(self.max_keys.map_or(usize::MAX, |keys| keys.max(1)));
+        Rules {
+            limit: if stated == usize::MAX { 100 } else { stated },
+            slots: self.slots,
+            capacity: self.capacity,
+            join_in_flight: self.join_in_flight,
+            aborts: self.aborts,
+            timeout: self.timeout_ms.map(|ms| ms * 1000),
+            leaves: match self.policy {
+                Policy::Settle { micros } => Leaves::Within(micros),
+                Policy::Window { micros } => Leaves::Window(micros),
+                Policy::Immediate => Leaves::AtOnce,
+                Policy::Manual => Leaves::Due,
+                Policy::Own { own: Own::Count(keys), .. } => Leaves::Count(keys, COUNT_MICROS),
+                Policy::Own { .. } => Leaves::Own,
+            },
+            gates: self.gates.len(),
+            tick,
+        }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout_ms.map_or(Duration::MAX, Duration::from_millis)
+    }
+}

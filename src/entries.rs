@@ -17,8 +17,8 @@ use hashbrown::HashTable;
 
 use crate::{broken::broken, pages::Pages, waiters::NONE};
 
-/// The most places of the index that stay allocated at rest: about 20 KiB.
-const INDEX_AT_REST: usize = 4 * 1024;
+/// The most bytes of the index that stay allocated at rest.
+const INDEX_AT_REST: usize = 16 * 1024;
 
 pub(crate) struct Entry<K> {
     pub(crate) hash: u32,
@@ -273,8 +273,10 @@ impl<K> Entries<K> {
     /// Nothing is queued and nothing in flight: gives memory back.
     pub(crate) fn rest(&mut self) {
         debug_assert!(self.is_empty() && !self.is_due(), "there is no entry at rest");
-        if self.index.capacity() > INDEX_AT_REST {
+        if self.index.allocation_size() > INDEX_AT_REST {
             self.index = HashTable::new();
+        } else if self.index.capacity() < self.index.num_buckets().wrapping_shr(3).saturating_mul(7) {
+            drop(self.index.drain()); // wipes the marks of removed keys, which would make it grow
         }
     }
 }

@@ -111,7 +111,7 @@ fn p11_a_waiting_get_costs_at_most_72_bytes_and_its_key_and_at_rest_nothing_is_h
 #[test]
 fn p11_at_rest_after_many_groups_and_loads_at_most_64_kib_are_held() {
     let runtime = runtime();
-    for groups in [16_u64, 64, 200, 256, 1_000] {
+    for (round, groups) in [1_000_u64, 16, 64, 100, 200, 256, 1_000].into_iter().enumerate() {
         let base = LIVE.get();
         let batcher =
             squares(Batcher::builder().dispatch(Dispatch::immediate()).max_batch(3).max_in_flight(usize::MAX));
@@ -124,9 +124,34 @@ fn p11_at_rest_after_many_groups_and_loads_at_most_64_kib_are_held() {
         });
         assert_eq!(batcher.stats().loads, groups * 5);
         let rest = LIVE.get() - base;
+        if round == 0 {
+            continue; // what the runtime itself grew to is not the batcher's
+        }
         println!("{rest} B at rest after {groups} groups of 15 keys in {} loads", groups * 5);
         assert!(rest <= 64 * 1024, "{rest}");
     }
+}
+
+/// A key that hashes like every other.
+#[derive(Clone, PartialEq, Eq)]
+struct Alike(u64);
+
+impl std::hash::Hash for Alike {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+/// The index is full of marks of what was removed then, and looks smaller than it is.
+#[test]
+fn p11_at_rest_after_keys_that_hash_alike_at_most_64_kib_are_held() {
+    let runtime = runtime();
+    let base = LIVE.get();
+    let batcher = Batcher::<Alike, u64>::builder()
+        .load_fn(|keys| async move { Ok(keys.into_iter().map(|key| (key.clone(), key.0)).collect()) })
+        .unwrap();
+    assert!(runtime.block_on(batcher.get_each((0..3_840).map(Alike))).iter().all(Result::is_ok));
+    let rest = LIVE.get() - base;
+    println!("{rest} B at rest after 3840 keys that hash alike");
+    assert!(rest <= 64 * 1024, "{rest}");
 }
 
 /// Every way out of a get, once.

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    time::Duration,
 };
 
 use hashbrown::HashTable;
@@ -16,8 +17,8 @@ use crate::entries::spread;
 
 /// What a load says of its keys, in whatever form the loader has it.
 ///
-/// Keys it does not mention are absent. Where it says several things of one key, a value beats an error and an error
-/// beats absence; among equals the first counts. Answers for keys that were not asked are dropped. The last two are
+/// Keys it does not mention are absent. Where it says several things of one key, a value beats an error, an error beats
+/// unprocessed and that beats absence; among equals the first counts. Answers for keys that were not asked are dropped. The last two are
 /// counted in [`Stats`](crate::Stats).
 ///
 /// # Examples
@@ -34,20 +35,42 @@ use crate::entries::spread;
 ///     [(1, Ok("one")), (2, Err(AnyError::from("broken row")))].into_iter().collect();
 /// // from rows that know their own key, which may be absent from the reply
 /// let answers: Answers<u32, (u32, &str)> = Answers::by([(7, "seven")], |row| row.0).absent([8]);
+/// // the upstream did not get round to some keys: ask them again with the next batch
+/// let answers: Answers<u32, &str> = Answers::from_iter([(1, "one")]).unprocessed([2, 3]);
 /// // from a reply that keeps the order of the question, one value per key
 /// let answers: Answers<u32, &str> = Answers::in_order(vec!["one", "two"]);
 /// ```
-pub struct Answers<K, V, E = crate::AnyError>(Said<K, V, E>);
+pub struct Answers<K, V, E = crate::AnyError>(Form<K, V, E>);
 
-enum Said<K, V, E> {
-    Keyed(Vec<(K, Result<V, E>)>),
+enum Form<K, V, E> {
+    Keyed(Vec<(K, Said<V, E>)>),
     InOrder(Vec<V>),
+}
+
+/// What is said of one key, the weakest first.
+pub(crate) enum Said<V, E> {
+    Absent,
+    /// Ask again; after this long, if the loader knows.
+    Unprocessed(Option<Duration>),
+    Error(E),
+    Value(V),
+}
+
+impl<V, E> Said<V, E> {
+    const fn strength(&self) -> u8 {
+        match self {
+            Self::Absent => 0,
+            Self::Unprocessed(_) => 1,
+            Self::Error(_) => 2,
+            Self::Value(_) => 3,
+        }
+    }
 }
 
 impl<K, V, E> Answers<K, V, E> {
     /// No answer for any key.
     pub const fn new() -> Self {
-        Self(Said::Keyed(Vec::new()))
+        Self(Form::Keyed(Vec::new()))
     }
 
     /// Rows that know the key they belong to.
@@ -58,7 +81,7 @@ impl<K, V, E> Answers<K, V, E> {
     /// One value per key, in the order of the keys that the loader was given. With any other number of values the whole
     /// load fails as [`Miscounted`](crate::Error::Miscounted), because nobody can tell whose value is missing.
     pub const fn in_order(values: Vec<V>) -> Self {
-        Self(Said::InOrder(values))
+        Self(Form::InOrder(values))
     }
 
     /// Says of these keys that they have no value. A key that is not mentioned at all is absent too; this is for
@@ -69,40 +92,69 @@ impl<K, V, E> Answers<K, V, E> {
         self
     }
 
-    /// Puts the answers against the keys that were asked. Runs `Hash` and `Eq` of keys, nothing else of the user's.
-    pub(crate) fn align(self, keys: &[K], hashes: &[u32], hash: impl Fn(&K) -> u32) -> Aligned<V, E>
+    /// Says of these keys that the upstream did not get round to them: they return to the queue, ahead of newer keys,
+    /// and are asked again with the next batch; after a backoff if the load answered nothing at all.
+    ///
+    /// A key that stays unprocessed through 10 loads that answered nothing, or 20 loads in all, ends with
+    /// [`Error::Unprocessed`](crate::Error::Unprocessed).
+    #[must_use]
+    pub fn unprocessed(self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.not_processed(keys, None)
+    }
+
+    /// The same, and not before `pause` is over, which the upstream asked for.
+    #[must_use]
+    pub fn unprocessed_after(self, keys: impl IntoIterator<Item = K>, pause: Duration) -> Self {
+        self.not_processed(keys, Some(pause))
+    }
+
+    fn not_processed(mut self, keys: impl IntoIterator<Item = K>, pause: Option<Duration>) -> Self {
+        match &mut self.0 {
+            Form::Keyed(keyed) => keyed.extend(keys.into_iter().map(|key| (key, Said::Unprocessed(pause)))),
+            Form::InOrder(_) => keys.into_iter().for_each(drop), // every key has a value, and that is stronger
+        }
+        self
+    }
+
+    /// Puts the answers against the keys that were asked, `len` of them. Runs `Hash` and `Eq` of keys, nothing else of
+    /// the user's.
+    pub(crate) fn align<'a>(
+        self,
+        len: usize,
+        asked: impl Fn(usize) -> Option<(&'a K, u32)>,
+        hash: impl Fn(&K) -> u32,
+    ) -> Aligned<V, E>
     where
-        K: Eq,
+        K: Eq + 'a,
     {
-        let mut aligned = Aligned { results: Vec::new(), miscounted: None, foreign: 0, repeated: 0 };
+        let mut aligned = Aligned { said: Vec::new(), miscounted: None, foreign: 0, repeated: 0 };
         let keyed = match self.0 {
-            Said::InOrder(values) if values.len() == keys.len() => {
-                aligned.results = values.into_iter().map(|value| Some(Ok(value))).collect();
+            Form::InOrder(values) if values.len() == len => {
+                aligned.said = values.into_iter().map(Said::Value).collect();
                 return aligned;
             }
-            Said::InOrder(values) => {
+            Form::InOrder(values) => {
                 aligned.miscounted = Some(values.len());
                 return aligned;
             }
-            Said::Keyed(keyed) => keyed,
+            Form::Keyed(keyed) => keyed,
         };
-        aligned.results.resize_with(keys.len(), || None);
+        aligned.said.resize_with(len, || Said::Absent);
         let mut places = None; // built at the first answer that is not the next key's
-        for (next, (key, result)) in keyed.into_iter().enumerate() {
+        for (next, (key, said)) in keyed.into_iter().enumerate() {
             let hash = hash(&key);
-            let is_it = |&place: &usize| hashes.get(place) == Some(&hash) && keys.get(place) == Some(&key);
+            let is_it = |&place: &usize| asked(place).is_some_and(|(its, its_hash)| its_hash == hash && *its == key);
             let place = if is_it(&next) {
                 Some(next)
             } else {
-                places.get_or_insert_with(|| index(hashes)).find(spread(hash), is_it).copied()
+                places.get_or_insert_with(|| index(len, &asked)).find(spread(hash), is_it).copied()
             };
-            match place.and_then(|place| aligned.results.get_mut(place)) {
+            match place.and_then(|place| aligned.said.get_mut(place)) {
                 None => aligned.foreign = aligned.foreign.saturating_add(1),
-                Some(place @ None) => *place = Some(result),
                 Some(place) => {
-                    aligned.repeated = aligned.repeated.saturating_add(1);
-                    if result.is_ok() && matches!(place, Some(Err(_))) {
-                        *place = Some(result);
+                    aligned.repeated = aligned.repeated.saturating_add(u64::from(place.strength() > 0));
+                    if said.strength() > place.strength() {
+                        *place = said;
                     }
                 }
             }
@@ -111,17 +163,18 @@ impl<K, V, E> Answers<K, V, E> {
     }
 }
 
-fn index(hashes: &[u32]) -> HashTable<usize> {
-    let mut places = HashTable::with_capacity(hashes.len());
-    for (place, hash) in hashes.iter().enumerate() {
-        places.insert_unique(spread(*hash), place, |&other| hashes.get(other).map_or(0, |hash| spread(*hash)));
+fn index<'a, K: 'a>(len: usize, asked: impl Fn(usize) -> Option<(&'a K, u32)>) -> HashTable<usize> {
+    let hash = |place: usize| asked(place).map_or(0, |(_, hash)| spread(hash));
+    let mut places = HashTable::with_capacity(len);
+    for place in 0..len {
+        places.insert_unique(hash(place), place, |&other| hash(other));
     }
     places
 }
 
-/// Answers by place: `None` is absent.
+/// Answers by place.
 pub(crate) struct Aligned<V, E> {
-    pub(crate) results: Vec<Option<Result<V, E>>>,
+    pub(crate) said: Vec<Said<V, E>>,
     pub(crate) miscounted: Option<usize>,
     pub(crate) foreign: u64,
     pub(crate) repeated: u64,
@@ -137,8 +190,8 @@ impl<K, V, E> fmt::Debug for Answers<K, V, E> {
     /// Shows how many, never which.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match &self.0 {
-            Said::Keyed(keyed) => keyed.len(),
-            Said::InOrder(values) => values.len(),
+            Form::Keyed(keyed) => keyed.len(),
+            Form::InOrder(values) => values.len(),
         };
         f.debug_struct("Answers").field("said", &said).finish()
     }
@@ -152,7 +205,8 @@ impl<K, V, E> FromIterator<(K, V)> for Answers<K, V, E> {
 
 impl<K, V, E> FromIterator<(K, Result<V, E>)> for Answers<K, V, E> {
     fn from_iter<I: IntoIterator<Item = (K, Result<V, E>)>>(pairs: I) -> Self {
-        Self(Said::Keyed(pairs.into_iter().collect()))
+        let said = |result: Result<V, E>| result.map_or_else(Said::Error, Said::Value);
+        Self(Form::Keyed(pairs.into_iter().map(|(key, result)| (key, said(result))).collect()))
     }
 }
 

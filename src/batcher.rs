@@ -18,6 +18,7 @@ use crate::{
     queue::Queue,
     shared::Shared,
     stats::Stats,
+    sync::chain,
 };
 
 /// Gathers single gets into loads.
@@ -250,8 +251,7 @@ where
     /// answered. Closing twice is fine; both wait. Like every async function it does nothing before its first poll.
     ///
     /// It waits for slots, gates and loads, so a gate that stays shut keeps it waiting; put a timeout round it where
-    /// that matters. Do not await it inside a load of the same batcher: it would wait for that load, and only
-    /// [`load_timeout`](Builder::load_timeout) ends it.
+    /// that matters. Inside a load of this batcher it does not wait, because it would wait for that load.
     ///
     /// # Cancel safety
     ///
@@ -272,6 +272,10 @@ where
     /// ```
     pub async fn close(&self) {
         self.shared.quietly(Queue::close);
+        let own = self.shared.lock().waiters.nested.batcher();
+        if chain().is_some_and(|chain| chain.passes(own)) {
+            return; // the load we are in must end first
+        }
         poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
             let idle = self.shared.lock().poll_idle(&mut waker);

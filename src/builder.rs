@@ -11,7 +11,8 @@ use crate::{
     dispatch::Dispatch,
     gate::Gate,
     loader::{LoadFn, Loader},
-    shared::{Settings, Shared},
+    retry::Retry,
+    shared::{Rules, Settings, Shared},
     sync::Handle,
 };
 
@@ -76,6 +77,9 @@ pub struct Builder<K, V, E = crate::AnyError> {
     dispatch: Dispatch,
     gates: Vec<Arc<dyn Gate>>,
     runtime: Option<Handle>,
+    retry: Option<Retry>,
+    isolate_failures: bool,
+    rules: Rules<K, E>,
     types: PhantomData<fn(K) -> (V, E)>,
 }
 
@@ -87,6 +91,9 @@ impl<K, V, E> Builder<K, V, E> {
             dispatch: Dispatch::default(),
             gates: Vec::new(),
             runtime: None,
+            retry: None,
+            isolate_failures: false,
+            rules: Rules { weigh: None, retry_if: None },
             types: PhantomData,
         }
     }
@@ -109,6 +116,30 @@ impl<K, V, E> Builder<K, V, E> {
     /// What the API documents. If it documents nothing: as many as keep a load about as quick as a load of one.
     pub fn max_batch(mut self, keys: usize) -> Self {
         self.limits.max_batch = Some(keys);
+        self
+    }
+
+    /// The most that the keys of a batch weigh together, by this measure, 1 or more; a key that is heavier goes alone.
+    /// Default: keys are not weighed. The measure runs once for each get, outside every lock. The loader's own
+    /// [`max_weight`](Loader::max_weight) is another sum, and both hold.
+    ///
+    /// # Choosing a value
+    ///
+    /// For an API that limits the bytes of a request, or that bills by something that differs between keys.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use multiget::{Answers, Batcher};
+    ///
+    /// let pages = Batcher::<String, u32>::builder()
+    ///     .max_weight(2_000, |path| path.len() as u64)
+    ///     .load_fn(|_| async { Ok(Answers::new()) })?;
+    /// # Ok::<(), multiget::ConfigError>(())
+    /// ```
+    pub fn max_weight(mut self, most: u64, weigh: impl Fn(&K) -> u64 + Send + Sync + 'static) -> Self {
+        self.limits.max_weight = Some(most);
+        self.rules.weigh = Some(Box::new(weigh));
         self
     }
 
@@ -170,6 +201,41 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
+    /// How often and how soon keys are asked again when the loader's [verdict](Loader::verdict) or
+    /// [`retry_if`](Self::retry_if) asks for it. Default: what the loader says, else [`Retry::new(3)`](Retry::new).
+    ///
+    /// # Choosing a value
+    ///
+    /// One place retries, this one or the client inside the loader; with both, attempts multiply.
+    pub fn retry(mut self, retry: Retry) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Which errors are worth another load though the loader calls them final: `true` asks again, as
+    /// [`Verdict::Again`](crate::Verdict::Again) does. Default: none. It sees errors of whole loads and of single keys,
+    /// and should be quick.
+    pub fn retry_if(mut self, retry_if: impl Fn(&E) -> bool + Send + Sync + 'static) -> Self {
+        self.rules.retry_if = Some(Box::new(retry_if));
+        self
+    }
+
+    /// Whether a load that fails as a whole is taken apart to find the keys that are to blame, as if the loader had said
+    /// [`Verdict::Isolate`](crate::Verdict::Isolate). Default: `false`.
+    ///
+    /// Halves of the batch, every other key each, are loaded one after another in the slot of the failed load, and
+    /// halves of those that fail. It ends after 2·⌈log2 n⌉ + 1 loads in all, and three more for each piece that
+    /// succeeds; at once at a timeout, a panic or an error of another verdict. Keys that are not judged by then share
+    /// the last error of their piece.
+    ///
+    /// # Choosing a value
+    ///
+    /// `true` where the upstream rejects a whole request for one bad id and does not say which.
+    pub fn isolate_failures(mut self, isolate: bool) -> Self {
+        self.isolate_failures = isolate;
+        self
+    }
+
     /// Whether a get may share the answer of a load that already runs. Default: `true`. With `false`, a get that comes
     /// while its key is in flight is queued for another load, and the two may run side by side. Queued keys are joined
     /// either way.
@@ -214,6 +280,7 @@ where
     pub fn build(self, loader: impl Loader<Key = K, Value = V, Error = E>) -> Result<Batcher<K, V, E>, ConfigError> {
         self.limits.check()?;
         self.dispatch.check()?;
+        self.retry.clone().or_else(|| loader.retry()).unwrap_or_default().check()?;
         Ok(self.finish(Box::new(loader)))
     }
 
@@ -247,9 +314,11 @@ where
     }
 
     pub(crate) fn finish(self, loader: Box<dyn Loader<Key = K, Value = V, Error = E>>) -> Batcher<K, V, E> {
-        let Self { name, limits, dispatch, mut gates, runtime, types: _ } = self;
+        let Self { name, limits, dispatch, mut gates, runtime, retry, isolate_failures, rules, types: _ } = self;
         gates.extend(loader.gate());
-        Batcher::from_shared(Shared::new(loader, Settings { name, limits, dispatch, gates, runtime }))
+        let retry = retry.or_else(|| loader.retry().filter(|retry| retry.check().is_ok())).unwrap_or_default();
+        let settings = Settings { name, limits, dispatch, gates, runtime, retry, isolate_failures };
+        Batcher::from_shared(Shared::new(loader, settings, rules))
     }
 }
 

@@ -58,6 +58,7 @@ pub enum Abandon {
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_batch: Option<usize>,
+    pub(crate) max_weight: Option<u64>,
     pub(crate) max_in_flight: usize,
     pub(crate) capacity: usize,
     pub(crate) load_timeout: Duration,
@@ -74,6 +75,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_batch: None,
+            max_weight: None,
             max_in_flight: 16,
             capacity: 1_048_576,
             load_timeout: Duration::from_secs(30),
@@ -86,6 +88,7 @@ impl Default for Limits {
 impl Limits {
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         at_least_one("max_batch", self.max_batch.unwrap_or(DEFAULT_BATCH))?;
+        accept(self.max_weight != Some(0), "max_weight", &0, "1 or more")?;
         at_least_one("max_in_flight", self.max_in_flight)?;
         at_least_one("capacity", self.capacity)?;
         let accepted = "a time above zero, or `Duration::MAX` for never,";
@@ -102,7 +105,7 @@ pub(crate) fn wait(setting: &'static str, value: Duration) -> Result<(), ConfigE
     accept(value <= LONGEST_WAIT, setting, &value, "zero to one day")
 }
 
-fn accept(
+pub(crate) fn accept(
     fine: bool,
     setting: &'static str,
     value: &dyn fmt::Debug,

@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! 1. One driver is named at most; names are never used twice.
-//! 3. Taken slots = flights that have not landed + 1 if the driver holds one; never more than `slots`.
+//! 3. Taken slots = flights with a slot that have not landed + 1 if the driver holds one; never more than `slots`.
+//!    Nested flights need none and are counted apart (`extra`).
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::task::Waker;
@@ -17,6 +18,7 @@ pub(crate) struct Drive {
     bell: Option<Waker>,
     rings: u64,
     taken: usize,
+    extra: usize,
     slots: usize,
 }
 
@@ -27,7 +29,7 @@ struct Driver {
 
 impl Drive {
     pub(crate) const fn new(slots: usize) -> Self {
-        Self { driver: None, generations: 0, bell: None, rings: 0, taken: 0, slots }
+        Self { driver: None, generations: 0, bell: None, rings: 0, taken: 0, extra: 0, slots }
     }
 
     pub(crate) fn name_driver(&mut self) -> u64 {
@@ -54,10 +56,25 @@ impl Drive {
         }
     }
 
-    /// The driver has sealed a batch: it is none any more, and its slot is the flight's.
-    pub(crate) fn leave(&mut self) {
+    /// The driver has sealed a batch: it is none any more, and its slot is the flight's, or free if that needs none.
+    pub(crate) fn leave(&mut self, needs_slot: bool) {
         let slot = self.driver.take().is_some_and(|driver| driver.holds_slot);
-        debug_assert!(slot, "invariant 3: a load has a slot");
+        debug_assert!(slot || !needs_slot, "invariant 3: a load that nobody waits for from inside has a slot");
+        if !needs_slot {
+            self.extra = self.extra.saturating_add(1);
+            self.taken = self.taken.saturating_sub(usize::from(slot));
+        }
+    }
+
+    /// The driver has nothing to send: it gives back the slot it may hold, and begins again.
+    pub(crate) fn give_back(&mut self, generation: u64) {
+        if let Some(driver) = self.driver.as_mut().filter(|driver| driver.generation == generation) {
+            self.taken = self.taken.saturating_sub(usize::from(std::mem::take(&mut driver.holds_slot)));
+        }
+    }
+
+    pub(crate) fn holds_slot(&self) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.holds_slot)
     }
 
     pub(crate) fn take_slot(&mut self, generation: u64) -> bool {
@@ -73,9 +90,10 @@ impl Drive {
     }
 
     /// A flight has landed. `true` if somebody may have waited for its slot.
-    pub(crate) fn free_slot(&mut self) -> bool {
+    pub(crate) fn free_slot(&mut self, had_slot: bool) -> bool {
         let was_free = self.has_free_slot();
-        self.taken = self.taken.saturating_sub(1);
+        let count = if had_slot { &mut self.taken } else { &mut self.extra };
+        *count = count.saturating_sub(1);
         !was_free
     }
 
@@ -85,7 +103,7 @@ impl Drive {
 
     /// Loads running now.
     pub(crate) fn in_flight(&self) -> usize {
-        self.taken.saturating_sub(usize::from(self.driver.as_ref().is_some_and(|driver| driver.holds_slot)))
+        self.taken.saturating_add(self.extra).saturating_sub(usize::from(self.holds_slot()))
     }
 
     pub(crate) const fn rings(&self) -> u64 {
@@ -110,7 +128,10 @@ impl Drive {
 
     /// Nothing is queued and nothing in flight.
     pub(crate) fn rest<K, A>(&mut self, after: &mut After<K, A>) {
-        debug_assert!(self.driver.is_none() && self.taken == 0, "at rest there is no driver and no taken slot");
+        debug_assert!(
+            self.driver.is_none() && self.taken == 0 && self.extra == 0,
+            "at rest there is no driver and no taken slot"
+        );
         after.wakers.extend(self.bell.take());
     }
 }

@@ -1,21 +1,32 @@
-//! Which keys are known, and in which order they are queued.
+//! Which keys are known, and in which order they leave.
 //!
-//! Owns: one entry per key that is queued, in flight or held, the index that finds it, and the list of queued ones.
-//! Refuses to know: who drives, who waits (it keeps the head of a chain), and what a flight is.
+//! Owns: one entry per key that is queued, in flight or held, the index that finds it, a list of queued ones per
+//! [`Lane`], and what few keys have: attempts behind them, a time before which they are not sent, a weight. Refuses to
+//! know: who drives, who waits (it keeps the head of a chain), and what a flight is.
 //!
 //! Invariants:
 //! 1. Each key is indexed at most once; keys that hash differently are two keys, equal or not. An entry that is not
 //!    indexed can no longer be joined.
-//! 2. The list from `first` to `last` holds exactly the `queued` entries that are [`At::Queued`], oldest first.
-//! 3. `due`, if set, is in the list: it and all before it are due.
+//! 2. The list of a lane holds exactly the entries that are [`At::Queued`] there, oldest first, and `parked` exactly
+//!    those that are [`At::Parked`]. All of them are queued; those in lanes are *ripe*.
+//! 3. `due`, if set, is in the last lane: it and all before it are due. In the other lanes all are.
 //! 4. User code runs in `find` only, and it compares keys.
+//! 5. `weights` has the sum over the ripe entries that are not nested.
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use hashbrown::HashTable;
 
-use crate::{broken::broken, pages::Pages, waiters::NONE};
+use crate::{
+    broken::broken,
+    pages::Pages,
+    waiters::NONE,
+    weights::{Limit, Weight, Weights},
+};
 
 /// The most bytes of the index that stay allocated at rest.
 const INDEX_AT_REST: usize = 16 * 1024;
@@ -33,6 +44,12 @@ pub(crate) enum At<K> {
         prev: u32,
         next: u32,
         stamp: u32,
+        lane: Lane,
+    },
+    /// Asked again, and not to be sent before.
+    Parked {
+        key: K,
+        until: u64,
     },
     Flying {
         flight: u32,
@@ -47,56 +64,161 @@ pub(crate) enum At<K> {
     },
 }
 
+/// Which keys leave first. Nested ones never share a load with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Somebody inside a load waits for it.
+    Nested,
+    /// Sent before, and asked again.
+    Again,
+    New,
+}
+
+const LANES: [Lane; 3] = [Lane::Nested, Lane::Again, Lane::New];
+
+struct List {
+    first: u32,
+    last: u32,
+    len: usize,
+}
+
+impl List {
+    const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
+}
+
+/// What a key has behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// Loads that failed and asked for another.
+    pub(crate) failed: u32,
+    /// Loads that left it unprocessed.
+    pub(crate) unprocessed: u32,
+    /// Those of them that answered nothing at all.
+    pub(crate) idle: u32,
+}
+
+/// What few keys have.
+#[derive(Default)]
+struct Extra {
+    tries: Tries,
+    nested: usize, // waiters from inside loads
+}
+
 pub(crate) struct Entries<K> {
     index: HashTable<u32>,
     pages: Pages<Entry<K>>,
-    first: u32,
-    last: u32,
+    nested: List,
+    again: List,
+    new: List,
+    parked: BTreeSet<(u64, u32)>,
+    extras: BTreeMap<u32, Extra>,
+    weights: Weights,
     due: u32,
-    queued: usize,
     flushes: u32,
     firsts: u64,
     base: u64,
 }
 
 impl<K> Entries<K> {
-    pub(crate) const fn new() -> Self {
+    /// `weighed`: keys have weights.
+    pub(crate) fn new(weighed: bool) -> Self {
         Self {
             index: HashTable::new(),
             pages: Pages::new(),
-            first: NONE,
-            last: NONE,
+            nested: List::EMPTY,
+            again: List::EMPTY,
+            new: List::EMPTY,
+            parked: BTreeSet::new(),
+            extras: BTreeMap::new(),
+            weights: Weights::new(weighed),
             due: NONE,
-            queued: 0,
             flushes: 0,
             firsts: 0,
             base: 0,
         }
     }
 
-    /// How many keys are queued.
-    pub(crate) const fn queued(&self) -> usize {
-        self.queued
+    /// How many keys are queued, ripe or not.
+    pub(crate) fn queued(&self) -> usize {
+        self.ripe().saturating_add(self.parked.len())
     }
 
-    /// The oldest queued entry.
-    pub(crate) const fn first(&self) -> u32 {
-        self.first
+    /// How many queued keys may be sent.
+    pub(crate) fn ripe(&self) -> usize {
+        LANES.iter().fold(0, |sum, lane| sum.saturating_add(self.list(*lane).len))
     }
 
-    /// Which key is the oldest: another number for every one that ever was.
+    /// How many of them are nested.
+    pub(crate) const fn nested(&self) -> usize {
+        self.nested.len
+    }
+
+    /// The next entry to be sent: a nested one or, if there is none, another.
+    pub(crate) fn first(&self) -> Option<u32> {
+        LANES.iter().map(|lane| self.list(*lane).first).find(|first| *first != NONE)
+    }
+
+    /// Any queued entry.
+    pub(crate) fn any_queued(&self) -> Option<u32> {
+        self.first().or_else(|| self.parked.first().map(|(_, entry)| *entry))
+    }
+
+    /// How many keys the next batch would carry, and their weight: nested ones or the others, in their order, as long as
+    /// both weights allow; but one at least.
+    pub(crate) fn sealable(&self, limit: &Limit) -> (usize, Weight) {
+        let len = if self.nested.len > 0 { self.nested.len } else { self.again.len.saturating_add(self.new.len) };
+        let most = len.min(limit.keys);
+        self.weights.fitting(most, LANES.into_iter().flat_map(|lane| self.lane(lane)), limit)
+    }
+
+    pub(crate) fn weight(&self, entry: u32) -> Weight {
+        self.weights.of(entry)
+    }
+
+    /// The entries of a lane, oldest first.
+    fn lane(&self, lane: Lane) -> impl Iterator<Item = u32> {
+        let next = |entry: &u32| match self.get(*entry).at {
+            At::Queued { next, .. } => Some(next).filter(|next| *next != NONE),
+            _ => None,
+        };
+        std::iter::successors(Some(self.list(lane).first).filter(|first| *first != NONE), next)
+    }
+
+    /// Whether no further key would fit into the next batch.
+    pub(crate) fn is_full(&self, limit: &Limit) -> bool {
+        self.again.len.saturating_add(self.new.len) >= limit.keys || self.weights.fill(limit)
+    }
+
+    /// Which key is the oldest new one: another number for every one that ever was.
     pub(crate) const fn firsts(&self) -> u64 {
         self.firsts
     }
 
+    /// Whether a batch must leave whatever the policy.
     pub(crate) const fn is_due(&self) -> bool {
-        self.due != NONE
+        self.due != NONE || self.nested.len > 0 || self.again.len > 0
     }
 
-    /// Everything queued or held now is due.
+    /// Everything ripe or held now is due.
     pub(crate) const fn make_due(&mut self) {
         self.flushes = self.flushes.wrapping_add(1);
-        self.due = self.last;
+        self.due = self.new.last;
+    }
+
+    const fn list(&self, lane: Lane) -> &List {
+        match lane {
+            Lane::Nested => &self.nested,
+            Lane::Again => &self.again,
+            Lane::New => &self.new,
+        }
+    }
+
+    const fn list_mut(&mut self, lane: Lane) -> &mut List {
+        match lane {
+            Lane::Nested => &mut self.nested,
+            Lane::Again => &mut self.again,
+            Lane::New => &mut self.new,
+        }
     }
 
     /// The entry of a key. `flown` gives the key at a position of a flight. A panic of `Eq` leaves everything as it
@@ -108,7 +230,7 @@ impl<K> Entries<K> {
         let is_it = |&entry: &u32| {
             let entry = self.get(entry);
             let known = match &entry.at {
-                At::Queued { key, .. } => Some(key),
+                At::Queued { key, .. } | At::Parked { key, .. } => Some(key),
                 At::Flying { flight, position } | At::Held { flight, position, .. } => flown(*flight, *position),
             };
             entry.hash == hash && known.is_some_and(|known| known == key)
@@ -116,19 +238,27 @@ impl<K> Entries<K> {
         self.index.find(spread(hash), is_it).copied()
     }
 
-    /// Makes an entry for a key, indexed and at the end of the list.
-    pub(crate) fn open(&mut self, key: K, hash: u32, now: u64) -> u32 {
+    /// Makes an entry for a key, indexed and at the end of the new ones.
+    pub(crate) fn open(&mut self, key: K, hash: u32, weight: Weight, now: u64) -> u32 {
         let stamp = self.stamp(now);
-        let entry =
-            self.pages.insert(Entry { hash, head: NONE, at: At::Queued { key, prev: NONE, next: NONE, stamp } });
-        let pages = &self.pages;
-        self.index.insert_unique(spread(hash), entry, |&other| spread(pages.get(other).map_or(0, |e| e.hash)));
-        if broken!("starved old keys") {
-            self.insert(entry, NONE, self.first);
-        } else {
-            self.insert(entry, self.last, NONE);
-        }
+        let at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: Lane::New };
+        let entry = self.pages.insert(Entry { hash, head: NONE, at });
+        self.index(entry);
+        self.weights.set(entry, weight);
+        let List { first, last, .. } = self.new;
+        let (before, after) = if broken!("starved old keys") { (NONE, first) } else { (last, NONE) };
+        self.insert(entry, Lane::New, before, after);
         entry
+    }
+
+    fn index(&mut self, entry: u32) {
+        let (hash, pages) = (spread(self.get(entry).hash), &self.pages);
+        self.index.insert_unique(hash, entry, |&other| spread(pages.get(other).map_or(0, |e| e.hash)));
+    }
+
+    /// Whether gets find this entry.
+    pub(crate) fn is_indexed(&self, entry: u32) -> bool {
+        self.index.find(spread(self.get(entry).hash), |&other| other == entry).is_some()
     }
 
     /// Holds a key that is asked for while the flight that carries it is dying.
@@ -142,14 +272,14 @@ impl<K> Entries<K> {
     pub(crate) fn requeue(&mut self, entry: u32, now: u64) -> bool {
         let flushed = matches!(self.get(entry).at, At::Held { flushes, .. } if flushes != self.flushes);
         let Some(key) = self.unhold(entry) else { return false };
-        let stamp = self.stamp(now);
-        self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp };
-        if flushed {
-            let next = *self.next_of(self.due);
-            self.insert(entry, self.due, next);
+        let (stamp, lane) = (self.stamp(now), self.lane_of(entry));
+        self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp, lane };
+        if flushed && lane == Lane::New {
+            let next = *self.next_of(lane, self.due);
+            self.insert(entry, lane, self.due, next);
             self.due = entry;
         } else {
-            self.insert(entry, self.last, NONE);
+            self.insert(entry, lane, self.list(lane).last, NONE);
         }
         true
     }
@@ -164,51 +294,152 @@ impl<K> Entries<K> {
         }
     }
 
-    fn insert(&mut self, entry: u32, before: u32, after: u32) {
+    // ---- asking again ------------------------------------------------------------------------------------------
+
+    pub(crate) fn tries(&self, entry: u32) -> Tries {
+        self.extras.get(&entry).map(|extra| extra.tries).unwrap_or_default()
+    }
+
+    /// Queues an entry that was in flight, to be sent again, and not before `until`; gets find it from now on.
+    pub(crate) fn ask_again(&mut self, entry: u32, key: K, tries: Tries, until: u64) {
+        self.extras.entry(entry).or_default().tries = tries;
+        self.get_mut(entry).at = At::Parked { key, until };
+        self.parked.insert((until, entry));
+        if !self.is_indexed(entry) {
+            self.index(entry);
+        }
+    }
+
+    /// When the next key that is not ripe will be.
+    pub(crate) fn ripens(&self) -> Option<u64> {
+        self.parked.first().map(|(until, _)| *until)
+    }
+
+    /// Makes the keys ripe whose time has come. `true` if there was one.
+    pub(crate) fn ripen(&mut self, now: u64) -> bool {
+        let mut any = false;
+        while let Some((_, entry)) = self.parked.first().copied().filter(|(until, _)| *until <= now) {
+            self.parked.pop_first();
+            let (stamp, lane) = (self.stamp(now), self.lane_of(entry));
+            let at = &mut self.get_mut(entry).at;
+            if let At::Parked { key, .. } = std::mem::replace(at, At::Flying { flight: NONE, position: NONE }) {
+                *at = At::Queued { key, prev: NONE, next: NONE, stamp, lane };
+                self.insert(entry, lane, self.list(lane).last, NONE);
+            }
+            any = true;
+        }
+        any
+    }
+
+    // ---- lanes -------------------------------------------------------------------------------------------------
+
+    fn lane_of(&self, entry: u32) -> Lane {
+        match self.extras.get(&entry) {
+            Some(extra) if extra.nested > 0 => Lane::Nested,
+            Some(extra) if extra.tries != Tries::default() => Lane::Again,
+            _ => Lane::New,
+        }
+    }
+
+    /// So many more waiters from inside loads.
+    pub(crate) fn add_nested(&mut self, entry: u32, waiters: usize) {
+        let nested = &mut self.extras.entry(entry).or_default().nested;
+        *nested = nested.saturating_add(waiters);
+        self.change_lane(entry);
+    }
+
+    /// A waiter less from inside a load.
+    pub(crate) fn drop_nested(&mut self, entry: u32) {
+        if let Some(extra) = self.extras.get_mut(&entry) {
+            extra.nested = extra.nested.saturating_sub(1);
+            self.change_lane(entry);
+        }
+    }
+
+    fn change_lane(&mut self, entry: u32) {
+        let to = self.lane_of(entry);
+        match self.get(entry).at {
+            At::Queued { lane, stamp, .. } if lane != to => {
+                let key = self.unqueue(entry, At::Flying { flight: NONE, position: NONE });
+                self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: to };
+                // back among the new ones it has the place that its age gives it
+                let older = |other: &u32| matches!(self.get(*other).at, At::Queued { stamp: its, .. } if its <= stamp);
+                let before = match to {
+                    Lane::New => self.lane(to).take_while(older).last().unwrap_or(NONE),
+                    Lane::Nested | Lane::Again => self.list(to).last,
+                };
+                let after = *self.next_of(to, before);
+                self.insert(entry, to, before, after);
+            }
+            _ => {}
+        }
+    }
+
+    fn insert(&mut self, entry: u32, to: Lane, before: u32, after: u32) {
         if let At::Queued { prev, next, .. } = &mut self.get_mut(entry).at {
             (*prev, *next) = (before, after);
         }
-        self.firsts = self.firsts.wrapping_add(u64::from(before == NONE));
-        *self.next_of(before) = entry;
-        *self.prev_of(after) = entry;
-        self.queued = self.queued.saturating_add(1);
+        self.firsts = self.firsts.wrapping_add(u64::from(before == NONE && to == Lane::New));
+        *self.next_of(to, before) = entry;
+        *self.prev_of(to, after) = entry;
+        let len = &mut self.list_mut(to).len;
+        *len = len.saturating_add(1);
+        if to != Lane::Nested {
+            self.weights.add(entry);
+        }
     }
 
-    /// Takes a queued entry out of the list and hands out its key; the entry stays, at the place it is given.
+    /// Takes a queued entry out of its lane and hands out its key; the entry stays, at the place it is given.
     pub(crate) fn unqueue(&mut self, entry: u32, at: At<K>) -> K {
-        let At::Queued { key, prev, next, .. } = std::mem::replace(&mut self.get_mut(entry).at, at) else {
-            unreachable!("invariant 2: only what is in the list is taken out of it");
-        };
-        self.firsts = self.firsts.wrapping_add(u64::from(prev == NONE));
-        *self.next_of(prev) = next;
-        *self.prev_of(next) = prev;
-        if self.due == entry {
-            self.due = prev; // invariant 3: all before it are due as well
+        match std::mem::replace(&mut self.get_mut(entry).at, at) {
+            At::Queued { key, prev, next, lane, .. } => {
+                self.firsts = self.firsts.wrapping_add(u64::from(prev == NONE && lane == Lane::New));
+                *self.next_of(lane, prev) = next;
+                *self.prev_of(lane, next) = prev;
+                if self.due == entry {
+                    self.due = prev; // invariant 3: all before it are due as well
+                }
+                let len = &mut self.list_mut(lane).len;
+                *len = len.saturating_sub(1);
+                if lane != Lane::Nested {
+                    self.weights.subtract(entry);
+                }
+                key
+            }
+            At::Parked { key, until } => {
+                self.parked.remove(&(until, entry));
+                key
+            }
+            At::Flying { .. } | At::Held { .. } => unreachable!("invariant 2: only what is queued is unqueued"),
         }
-        self.queued = self.queued.saturating_sub(1);
-        key
     }
 
-    /// The link that leads on from `entry`, or into the list if there is no such entry.
-    fn next_of(&mut self, entry: u32) -> &mut u32 {
-        match self.pages.get_mut(entry) {
-            Some(Entry { at: At::Queued { next, .. }, .. }) => next,
-            _ => &mut self.first,
+    /// The link that leads on from `entry`, or into the lane if there is no such entry.
+    fn next_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
+        if entry == NONE {
+            return &mut self.list_mut(lane).first;
+        }
+        match &mut self.get_mut(entry).at {
+            At::Queued { next, .. } => next,
+            _ => unreachable!("invariant 2: links lead to queued entries"),
         }
     }
 
-    /// The link that leads back from `entry`, or into the list from its end.
-    fn prev_of(&mut self, entry: u32) -> &mut u32 {
-        match self.pages.get_mut(entry) {
-            Some(Entry { at: At::Queued { prev, .. }, .. }) => prev,
-            _ => &mut self.last,
+    /// The link that leads back from `entry`, or into the lane from its end.
+    fn prev_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
+        if entry == NONE {
+            return &mut self.list_mut(lane).last;
+        }
+        match &mut self.get_mut(entry).at {
+            At::Queued { prev, .. } => prev,
+            _ => unreachable!("invariant 2: links lead to queued entries"),
         }
     }
 
     /// A time, in units of 2¹⁶ ns since `base`, rounded down, so that nobody waits longer than set. `base` is when the
     /// first key came to an empty queue.
     fn stamp(&mut self, now: u64) -> u32 {
-        if self.queued == 0 {
+        if self.ripe() == 0 {
             self.base = now;
         }
         let units = now.saturating_sub(self.base).wrapping_shr(16);
@@ -222,7 +453,7 @@ impl<K> Entries<K> {
         const HALF: u32 = 1 << 31;
         let base = now.saturating_sub(u64::from(HALF).wrapping_shl(16));
         let moved = u32::try_from(base.saturating_sub(self.base).wrapping_shr(16)).unwrap_or(u32::MAX);
-        let mut place = self.first;
+        let mut place = self.new.first;
         while let Some(Entry { at: At::Queued { next, stamp, .. }, .. }) = self.pages.get_mut(place) {
             *stamp = stamp.saturating_sub(moved);
             place = *next;
@@ -231,9 +462,9 @@ impl<K> Entries<K> {
         HALF
     }
 
-    /// How long the oldest queued key has waited; nothing, if the clock went back.
+    /// How long the oldest new key has been queued; nothing, if the clock went back.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        match self.pages.get(self.first) {
+        match self.pages.get(self.new.first) {
             Some(Entry { at: At::Queued { stamp, .. }, .. }) => {
                 let since = self.base.saturating_add(u64::from(*stamp).wrapping_shl(16));
                 Duration::from_nanos(now.saturating_sub(since))
@@ -254,6 +485,9 @@ impl<K> Entries<K> {
             return None;
         }
         self.unindex(entry);
+        if !self.extras.is_empty() {
+            self.extras.remove(&entry);
+        }
         self.pages.remove(entry)
     }
 
@@ -267,12 +501,13 @@ impl<K> Entries<K> {
 
     /// Whether no key is known.
     pub(crate) fn is_empty(&self) -> bool {
-        self.pages.is_empty() && self.index.is_empty()
+        self.pages.is_empty() && self.index.is_empty() && self.extras.is_empty() && self.parked.is_empty()
     }
 
     /// Nothing is queued and nothing in flight: gives memory back.
     pub(crate) fn rest(&mut self) {
         debug_assert!(self.is_empty() && !self.is_due(), "there is no entry at rest");
+        self.weights.rest();
         if self.index.allocation_size() > INDEX_AT_REST {
             self.index = HashTable::new();
         } else if self.index.capacity() < self.index.num_buckets().wrapping_shr(3).saturating_mul(7) {

@@ -45,8 +45,8 @@ pub enum Error<E> {
     Closed,
     /// The runtime that ran the load shut down, or there was no tokio runtime to start it on.
     Aborted,
-    /// The key is waited for, directly or through others, by the very load that would have to answer it. Nothing
-    /// reports it yet: such a wait is `TimedOut` for now.
+    /// The get was made inside a load, and that load would have waited for itself: the key is carried by it, or by a load
+    /// that waits for it. Also if more than 16 loads would be inside each other.
     Cycle,
     /// The loader answered [in order](crate::Answers::in_order) with another number of values than it was asked for.
     Miscounted {
@@ -55,7 +55,7 @@ pub enum Error<E> {
         /// Values it gave back.
         got: usize,
     },
-    /// The loader said "ask again" as often as it is allowed to. Nothing reports it yet.
+    /// The loader left the key [unprocessed](crate::Answers::unprocessed) as often as it may.
     Unprocessed {
         /// Loads that carried the key.
         attempts: u32,
@@ -131,7 +131,7 @@ impl<E> fmt::Display for Error<E> {
             Self::Aborted => {
                 f.write_str("aborted: the runtime of the load shut down, or no tokio runtime was there to start it")
             }
-            Self::Cycle => f.write_str("the key waits for itself: it was asked for from inside its own load"),
+            Self::Cycle => f.write_str("the load would wait for itself, or is inside more than 16 others"),
             Self::Miscounted { asked, got } => write!(f, "the loader answered {asked} keys in order with {got} values"),
             Self::Unprocessed { attempts } => write!(f, "still unprocessed after {attempts} attempts"),
             Self::Refused { retry_after } => write!(f, "refused by a gate for the next {retry_after:?}"),

@@ -19,21 +19,24 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::Arc,
-    task::{Poll, Waker},
+    task::Poll,
+    time::Duration,
 };
 
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, field};
 
 use crate::{
     broken::broken,
     dispatch::Decision,
     error::Error,
     gate::{self, Permit, Want},
-    queue::Sealed,
-    reply::{End, Landing, Reply},
+    land::How,
+    reply::{End, Landing, Outcomes, Reply, Same},
+    retry::Verdict,
+    seal::Sealed,
     shared::{Rest, Shared, State, carry_out},
     stats::Reason,
-    sync::{Handle, Instant, caught, sleep_until, spawn, timeout, unconstrained, yield_now},
+    sync::{Handle, Instant, caught, inside, sleep_until, spawn, timeout, unconstrained, yield_now},
     waiters::After,
 };
 
@@ -118,17 +121,22 @@ where
 {
     /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
     async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
-        let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
-        let early = if broken!("sealed before the gate") { self.shared.lock().sealable() } else { usize::MAX };
-        let permits = self.gates().await?; // Cancel: places and permits are given back as they are dropped.
-        let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
-        let limit = self.shared.limit();
-        let sealed = self.shared.event(None, |queue, _| {
-            queue.set_limit(limit);
-            queue.seal(self.generation, most, reason)
-        })?;
-        let shared = Arc::clone(&self.shared);
-        Some((Flight { shared, sealed, landed: false }, permits))
+        loop {
+            let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
+            let now = self.shared.now();
+            let early = if broken!("sealed before the gate") { self.shared.lock().sealable(now).0 } else { usize::MAX };
+            let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
+            let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
+            let (limit, now) = (self.shared.limit(), self.shared.now());
+            let sealed = self.shared.event(None, |queue, _| {
+                queue.set_limit(limit);
+                queue.seal(self.generation, now, most, reason)
+            });
+            if let Some(sealed) = sealed {
+                let shared = Arc::clone(&self.shared);
+                return Some((Flight { shared, sealed, landed: false }, permits));
+            }
+        }
     }
 
     async fn policy_and_slot(&self) -> Option<Reason> {
@@ -151,11 +159,12 @@ where
             }
             view.moment.age = view.moment.age.max(seen.1.elapsed()); // the key may have come by another runtime's clock
             (view.moment.passes, view.moment.quiet) = (passes, quiet);
-            let decision = if view.slot_free {
-                dispatch.decide(&view.moment, view.due, view.full)
-            } else {
-                Decision::Wait // for a slot; no timer runs meanwhile
+            let decision = match () {
+                () if view.nested => return Some(Reason::Nested), // needs no slot
+                () if view.slot_free => dispatch.decide(&view.moment, view.due, view.full),
+                () => Decision::Wait, // for a slot; the policy's timers do not run meanwhile
             };
+            let ripens = view.ripens.map(Duration::from_nanos);
             match decision {
                 Decision::Leave(reason) => {
                     if self.shared.lock().drive.take_slot(self.generation) {
@@ -168,26 +177,29 @@ where
                 }
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
-                    timeout(wait, self.rung(Some(view.rings))).await.ok();
+                    timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();
                 }
-                Decision::Wait => self.rung(Some(view.rings)).await, // Cancel: nothing is held.
+                Decision::Wait => match ripens {
+                    Some(ripens) => drop(timeout(ripens, self.rung(view.rings)).await), // Cancel: as above.
+                    None => self.rung(view.rings).await,                                // Cancel: nothing is held.
+                },
             }
         }
     }
 
     /// Waits until somebody has rung since `rings`, or this is the driver no more.
-    async fn rung(&self, rings: Option<u64>) {
-        poll_fn(|cx| if self.poll_rung(rings, cx.waker()) { Poll::Ready(()) } else { Poll::Pending }).await;
+    async fn rung(&self, rings: u64) {
+        // Cancel: nothing is held.
+        poll_fn(|cx| {
+            let mut waker = Some(cx.waker().clone());
+            let rung = self.shared.lock().drive.poll_rung(self.generation, Some(rings), &mut waker);
+            drop(waker); // outside the lock
+            if rung { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
-    fn poll_rung(&self, rings: Option<u64>, waker: &Waker) -> bool {
-        let mut waker = Some(waker.clone());
-        let rung = self.shared.lock().drive.poll_rung(self.generation, rings, &mut waker);
-        drop(waker); // outside the lock
-        rung
-    }
-
-    /// Passes the gates, unless the queue becomes empty meanwhile or a gate refuses.
+    /// Passes the gates, unless there is nothing to seal any more or a gate refuses. Then the slot is given back.
     async fn gates(&self) -> Option<Vec<Permit>> {
         let gates = &self.shared.settings.gates;
         if gates.is_empty() {
@@ -197,17 +209,22 @@ where
         let mut passed = pin!(gate::pass_all(gates, &want));
         // Cancel: the future of the gates is dropped, and with it what they had granted.
         let passed = poll_fn(|cx| {
-            if self.poll_rung(None, cx.waker()) {
-                return Poll::Ready(None);
+            let mut waker = Some(cx.waker().clone());
+            let mut queue = self.shared.lock();
+            let left = queue.drive.poll_rung(self.generation, None, &mut waker) || !queue.can_seal();
+            if left {
+                queue.drive.give_back(self.generation);
             }
-            passed.as_mut().poll(cx).map(Some)
+            drop(queue);
+            drop(waker); // outside the lock
+            if left { Poll::Ready(None) } else { passed.as_mut().poll(cx).map(Some) }
         })
         .await?;
         match passed {
             Ok(permits) => Some(permits),
             Err(refused) => {
                 let count = |count: &mut u64| *count = count.saturating_add(1);
-                self.shared.quietly(|queue, _| count(&mut queue.stats_mut().refused));
+                self.shared.quietly(|queue, _| count(&mut queue.stats.refused));
                 self.fail(&Error::Refused { retry_after: refused.retry_after() });
                 None
             }
@@ -216,18 +233,19 @@ where
 }
 
 /// A batch that has left, until its last waiter is told.
-struct Flight<K, V, E> {
-    shared: Arc<Shared<K, V, E>>,
-    sealed: Sealed<K>,
+pub(crate) struct Flight<K: Eq, V, E> {
+    pub(crate) shared: Arc<Shared<K, V, E>>,
+    pub(crate) sealed: Sealed<K>,
     landed: bool,
 }
 
-impl<K, V, E> Drop for Flight<K, V, E> {
+impl<K: Eq, V, E> Drop for Flight<K, V, E> {
     fn drop(&mut self) {
+        let mut positions = 0..self.sealed.keys.len();
+        let how = How { last: true, now: self.shared.now(), may_spawn: false };
         while !self.landed {
-            let now = self.shared.now();
             self.landed = self.shared.quietly(|queue, after| {
-                !queue.land(self.sealed.flight, now, false, |_| Reply::Failed(Error::Aborted), after)
+                !queue.land(self.sealed.flight, &mut positions, how, &mut Same(Error::Aborted), after)
             });
         }
     }
@@ -240,25 +258,40 @@ where
     E: Send + Sync + 'static,
 {
     async fn fly(mut self, permits: Vec<Permit>) {
+        let all: Vec<usize> = (0..self.sealed.keys.len()).collect();
+        // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
+        let outcomes = self.load(&all, permits, self.sealed.reason).await;
+        match outcomes {
+            Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => self.isolate(all, error).await, // Cancel: as above.
+            outcomes => self.land(all, outcomes, true),
+        }
+    }
+
+    /// Runs the loader once for a piece of the batch, under the timeout, until nobody waits any more.
+    pub(crate) async fn load(&self, piece: &[usize], permits: Vec<Permit>, reason: Reason) -> Outcomes<V, E> {
         let span = tracing::debug_span!(
             parent: None,
             "load",
             batcher = &*self.shared.settings.name,
-            reason = self.sealed.reason.as_str(),
-            keys = self.sealed.keys.len(),
+            reason = reason.as_str(),
+            keys = piece.len(),
             left = self.sealed.left,
             end = field::Empty,
             found = field::Empty,
             absent = field::Empty,
             failed = field::Empty,
+            unprocessed = field::Empty,
         );
-        // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
-        let end = self.load(permits).instrument(span.clone()).await;
-        self.land(end, &span);
+        // Cancel: the future of the load is dropped.
+        let end = self.run(piece, permits).instrument(span.clone()).await;
+        let (shared, sealed) = (&self.shared, &self.sealed);
+        let outcomes = Outcomes::of(end, piece, sealed, |key| shared.hash(key), |error| shared.verdict(error));
+        outcomes.record(&span);
+        outcomes.count(&mut shared.lock().stats);
+        outcomes
     }
 
-    /// Runs the loader once, under the timeout, until nobody waits any more.
-    async fn load(&self, permits: Vec<Permit>) -> End<K, V, E> {
+    async fn run(&self, piece: &[usize], permits: Vec<Permit>) -> End<K, V, E> {
         let (loader, sealed) = (&self.shared.loader, &self.sealed);
         let due = Instant::now().checked_add(self.shared.settings.limits.load_timeout); // `Duration::MAX`: never
         let (mut permits, mut load, mut deadline) = (Some(permits), None, None);
@@ -271,10 +304,12 @@ where
             }
             let polled = caught(|| {
                 for permit in permits.take().into_iter().flatten() {
-                    permit.spend(sealed.keys.len());
+                    permit.spend(piece.len());
                 }
-                let load = load.get_or_insert_with(|| loader.load(sealed.keys.to_vec()));
-                if let Poll::Ready(result) = load.as_mut().poll(cx) {
+                let keys = || piece.iter().filter_map(|position| sealed.keys.get(*position)).cloned().collect();
+                let polled =
+                    inside(&sealed.chain, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
+                if let Poll::Ready(result) = polled {
                     return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
                 }
                 let Some(due) = due else { return Poll::Pending };
@@ -291,16 +326,26 @@ where
         end
     }
 
-    /// Tells everybody. The slot is free and the lock released before anyone is woken.
-    fn land(&mut self, end: End<K, V, E>, span: &Span) {
-        let mut landing = Landing::of(end, &self.sealed, |key| self.shared.hash(key));
-        landing.record(span);
-        landing.count(self.shared.lock().stats_mut());
-        let now = self.shared.now();
-        while !self.landed {
-            self.landed = self.shared.event(None, |queue, after| {
-                !queue.land(self.sealed.flight, now, true, |position| landing.reply(position), after)
-            });
+    /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
+    /// lock released before anyone is woken.
+    pub(crate) fn land(&mut self, piece: Vec<usize>, outcomes: Outcomes<V, E>, last: bool) {
+        let (shared, now) = (&self.shared, self.shared.now());
+        let circumstances = shared.circumstances(now);
+        let mut landing =
+            Landing::new(piece.clone(), outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
+        let (mut positions, mut more) = (piece.into_iter(), true);
+        let how = How { last, now, may_spawn: true };
+        while more {
+            more = shared
+                .event(None, |queue, after| queue.land(self.sealed.flight, &mut positions, how, &mut landing, after));
+        }
+        self.landed = last;
+    }
+
+    /// Nothing of the batch is left to be told.
+    pub(crate) fn leave(&mut self) {
+        if !self.landed {
+            self.land(Vec::new(), Outcomes::Whole(Error::Aborted, Verdict::Final), true);
         }
     }
 }

@@ -95,7 +95,8 @@ enum Source {
 
 /// Where a live want is read.
 pub(crate) trait Live: Send + Sync {
-    fn sealable(&self) -> usize;
+    /// How many keys would be sent now, and what they weigh.
+    fn sealable(&self) -> (usize, u64);
 }
 
 impl Want {
@@ -113,15 +114,16 @@ impl Want {
     pub fn keys(&self) -> NonZeroUsize {
         match &self.0 {
             Source::Fixed(keys, _) => *keys,
-            Source::Live(queue) => NonZeroUsize::new(queue.sealable()).unwrap_or(NonZeroUsize::MIN),
+            Source::Live(queue) => NonZeroUsize::new(queue.sealable().0).unwrap_or(NonZeroUsize::MIN),
         }
     }
 
-    /// Their weight in all. A batcher does not weigh its keys yet and says zero.
+    /// Their weight in all: by the [builder's measure](crate::Builder::max_weight) if it has one, else by the
+    /// [loader's](crate::Loader::weight); zero if neither weighs.
     pub fn weight(&self) -> u64 {
         match &self.0 {
             Source::Fixed(_, weight) => *weight,
-            Source::Live(_) => 0,
+            Source::Live(queue) => queue.sealable().1,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     queue::{Ask, Submit},
     shared::Shared,
     stats::Outcome,
-    sync::consume_budget,
+    sync::{chain, consume_budget},
     waiters::Wait,
 };
 
@@ -109,8 +109,9 @@ where
     E: Send + Sync + 'static,
 {
     fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<u32, Error<E>> {
-        let (shared, hash) = (&self.shared, self.shared.hash(&key));
-        let mut ask = Some(Ask { key, hash, wait: Wait::Task(cx.waker().clone()) }); // what is left of it goes outside the lock
+        let (shared, hash, weight) = (&self.shared, self.shared.hash(&key), self.shared.weigh(&key));
+        let wait = Wait::Task(cx.waker().clone());
+        let mut ask = Some(Ask { key, hash, weight, wait, chain: chain() }); // what is left of it goes outside the lock
         let (now, mut runtime) = (shared.now(), None);
         loop {
             match shared.event(runtime.as_ref(), |queue, _| queue.submit(&mut ask, now, runtime.is_some())) {
@@ -126,8 +127,7 @@ where
                         return Err(Error::Aborted);
                     }
                 }
-                Submit::Refused(Outcome::Closed) => return Err(Error::Closed),
-                Submit::Refused(_) => return Err(Error::Overloaded),
+                Submit::Refused(outcome) => return Err(refusal(outcome)),
                 Submit::Again { .. } => unreachable!("a get is in no group"),
             }
         }
@@ -140,6 +140,16 @@ where
         }
         self.state = State::TurnedAway(error);
         Poll::Pending
+    }
+}
+
+/// What a get is told that is refused at the door.
+pub(crate) const fn refusal<E>(outcome: Outcome) -> Error<E> {
+    match outcome {
+        Outcome::Closed => Error::Closed,
+        Outcome::Aborted => Error::Aborted,
+        Outcome::Cycle => Error::Cycle,
+        _ => Error::Overloaded,
     }
 }
 

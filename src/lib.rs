@@ -76,21 +76,27 @@
 // layer 0: pure
 mod answers;
 mod broken;
+mod chain;
 mod config;
 mod dispatch;
 mod drive;
 mod entries;
 mod error;
+mod land;
 mod pages;
 mod queue;
+mod retry;
+mod seal;
 mod stats;
 mod waiters;
+mod weights;
 // layer 1: the engine
 mod batcher;
 mod builder;
 mod flight;
 mod gate;
 mod get;
+mod isolate;
 mod loader;
 mod many;
 mod reply;
@@ -110,6 +116,7 @@ pub use crate::{
     get::{Find, Get},
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
+    retry::{Retry, Verdict},
     stats::{Outcome, Reason, Stats},
 };
 pub use async_trait::async_trait;

@@ -7,7 +7,11 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 
 use async_trait::async_trait;
 
-use crate::{answers::Answers, gate::Gate};
+use crate::{
+    answers::Answers,
+    gate::Gate,
+    retry::{Retry, Verdict},
+};
 
 /// Turns many keys into many answers: the one multi-id request.
 ///
@@ -19,8 +23,12 @@ use crate::{answers::Answers, gate::Gate};
 /// of its own and should not block its thread. A panic ends the gets of that load with
 /// [`Panicked`](crate::Error::Panicked), and nothing else.
 ///
-/// A load that asks its own batcher waits for a slot like everybody else. If no slot is free, or if it asks for one of
-/// its own keys, it waits for itself until [`load_timeout`](crate::Builder::load_timeout).
+/// A load may ask its own batcher, or others: gets that are polled inside [`load`](Self::load) are *nested*. Their keys
+/// need no slot, leave ahead of others and in loads of their own, and pass `capacity` and `close`. A get that would wait
+/// for its own load, directly or through others, is [`Cycle`](crate::Error::Cycle). A get that a load hands to another
+/// task and polls there for the first time is not seen to be nested; if it waits for its load, both wait until
+/// [`load_timeout`](crate::Builder::load_timeout). A loader that keeps its own batcher keeps a
+/// [`WeakBatcher`](crate::WeakBatcher).
 ///
 /// # Examples
 ///
@@ -77,6 +85,33 @@ pub trait Loader: Send + Sync + 'static {
         None
     }
 
+    /// What a key weighs in a batch, in a unit of the loader's own, such as bytes. Zero by default. Called once for each
+    /// get, outside every lock.
+    fn weight(&self, key: &Self::Key) -> u64 {
+        let _ = key;
+        0
+    }
+
+    /// The most that the keys of a batch may weigh together, read before each batch leaves; a key that is heavier goes
+    /// alone. `None` by default: no limit. [`max_weight`](crate::Builder::max_weight) is a limit of its own, and both
+    /// hold. A loader that says `None` when its batcher is built has no weights at all.
+    fn max_weight(&self) -> Option<u64> {
+        None
+    }
+
+    /// What an error means for the keys of its load. [`Verdict::Final`] by default: the callers are told.
+    fn verdict(&self, error: &Self::Error) -> Verdict {
+        let _ = error;
+        Verdict::Final
+    }
+
+    /// How often and how soon keys are asked again if [`verdict`](Self::verdict) says so. `None` by default; what the
+    /// [builder](crate::Builder::retry) is given wins, and without either it is `Retry::new(3)`. Read once, when the
+    /// batcher is built.
+    fn retry(&self) -> Option<Retry> {
+        None
+    }
+
     /// A gate that every load must pass, such as the quota of the API behind it. `None` by default. Read once, when the
     /// batcher is built; gates of the [builder](crate::Builder::gate) are added, and all must be open.
     fn gate(&self) -> Option<Arc<dyn Gate>> {
@@ -96,6 +131,22 @@ impl<L: Loader + ?Sized> Loader for Arc<L> {
 
     fn max_keys(&self) -> Option<usize> {
         (**self).max_keys()
+    }
+
+    fn weight(&self, key: &L::Key) -> u64 {
+        (**self).weight(key)
+    }
+
+    fn max_weight(&self) -> Option<u64> {
+        (**self).max_weight()
+    }
+
+    fn verdict(&self, error: &L::Error) -> Verdict {
+        (**self).verdict(error)
+    }
+
+    fn retry(&self) -> Option<Retry> {
+        (**self).retry()
     }
 
     fn gate(&self) -> Option<Arc<dyn Gate>> {

@@ -14,12 +14,12 @@ use std::{
 
 use crate::{
     error::Error,
-    get::absent_is_none,
+    get::{absent_is_none, refusal},
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
     stats::Outcome,
-    sync::consume_budget,
+    sync::{chain, consume_budget},
     waiters::{EndsOn, Wait},
 };
 
@@ -67,12 +67,7 @@ where
             State::TurnedAway(outcome) => {
                 ready!(pin!(consume_budget()).poll(cx));
                 self.state = State::Done;
-                let error = || match outcome {
-                    Outcome::Closed => Error::Closed,
-                    Outcome::Aborted => Error::Aborted,
-                    _ => Error::Overloaded,
-                };
-                Poll::Ready(self.seats.iter().map(|_| Some(Err(error()))).collect())
+                Poll::Ready(self.seats.iter().map(|_| Some(Err(refusal(outcome)))).collect())
             }
             State::Waiting => {
                 let mut waker = Some(cx.waker().clone());
@@ -103,15 +98,18 @@ where
             return Ok(());
         }
         let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
-        let mut keys = keys.into_iter().map(|key| (shared.hash(&key), key)).collect::<Vec<_>>().into_iter();
-        let (mut spares, mut ask) = (Vec::new(), None); // these and `keys` are dropped outside the lock, whatever happens
+        let weighed = |key| (shared.hash(&key), shared.weigh(&key), key);
+        let mut keys = keys.into_iter().map(weighed).collect::<Vec<_>>().into_iter();
+        let (mut spares, mut ask, chain) = (Vec::new(), None, chain()); // these and `keys` are dropped outside the lock, whatever happens
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
-            let counted = queue.stats_mut().clone();
+            let counted = queue.stats.clone();
             let group = queue.waiters.open_group(self.ends_on);
             self.group = Some(group);
-            for (place, (hash, key)) in self.seats.iter_mut().zip(keys.by_ref()) {
+            let mut answered = 0;
+            for (place, (hash, weight, key)) in self.seats.iter_mut().zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
-                let last = ask.replace(Ask { key, hash, wait: Wait::Group { group, seat: *place } });
+                let (wait, chain) = (Wait::Group { group, seat: *place }, chain.clone());
+                let last = ask.replace(Ask { key, hash, weight, wait, chain });
                 spares.extend(last.map(|ask| ask.key));
                 let refused = match queue.submit(&mut ask, now, runtime.is_some()) {
                     Submit::Waits { cell, spare } => {
@@ -123,16 +121,23 @@ where
                         *place = seat;
                         continue;
                     }
+                    Submit::Refused(Outcome::Cycle) => {
+                        // says nothing of the other keys
+                        let wait = Wait::Group { group, seat: *place };
+                        self.cells.push(queue.waiters.seat_answered(&wait, Reply::Failed(Error::Cycle)));
+                        answered += 1;
+                        continue;
+                    }
                     Submit::Refused(outcome) => outcome,
                     Submit::NeedsRuntime => Outcome::Aborted,
                 };
                 for cell in self.cells.drain(..) {
                     queue.abandon(cell, after);
                 }
-                *queue.stats_mut() = counted; // as if none had been asked
+                queue.stats = counted; // as if none had been asked
                 return Err(refused);
             }
-            queue.waiters.seat_group(group, self.cells.len());
+            queue.waiters.seat_group(group, self.cells.len() - answered);
             Ok(())
         });
         drop((spares, ask));

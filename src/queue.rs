@@ -10,22 +10,27 @@
 //!                    ┌──┐               ┌──┐
 //!          get       │  ▼     seal      │  ▼     land
 //!   (none) ────────▶ Queued ──────────▶ Flying ────────▶ (none)
-//!      ▲               │  ▲               │ ▲
-//!      └───────────────┘  │    get while  │ │ nobody waits
-//!        nobody waits     │    dying      ▼ │ for it again
+//!      ▲             │ ▲  ▲             │ │ ▲
+//!      ├─────────────┘ │  │             │ │ │ nobody waits
+//!      │ nobody waits  │  │  asked again│ │ │ for it again
+//!      │         ripen │  │             ▼ │ │
+//!      └───────────── Parked ◀──────────┘ │ │
+//!                         │    get while  │ │
+//!                         │    dying      ▼ │
 //!                         └───────────── Held
 //!                             land
 //! ```
 //!
 //! A *flight* nobody waits for is *dying* until its load has been dropped: it is not joined, and its keys are not sent
 //! anew before, so one key is never in two loads. A get that comes meanwhile is *held* and queued when the flight
-//! lands.
+//! lands. A key that a load sends back is *parked* until it is *ripe*; it is queued all the time.
 //!
 //! Invariants:
 //! 1. A driver is named exactly when the queue is not empty.
 //! 2. Every queued and every held entry has a waiter.
-//! 3. Taken slots = flights that have not landed + 1 if the driver holds one; never more than `max_in_flight`.
-//! 4. At most `capacity` cells wait.
+//! 3. Taken slots = flights with a slot that have not landed + 1 if the driver holds one; never more than
+//!    `max_in_flight`. Nested flights have none.
+//! 4. At most `capacity` cells wait, those from inside loads not counted.
 //! 5. An indexed entry can be joined or held; each key is indexed at most once.
 //! 6. `due`, if set, is a queued entry: it and all before it are due.
 //! 7. A flight's `wanted` counts its entries with waiters while it is not dying.
@@ -36,23 +41,24 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     broken::broken,
-    config::{Abandon, Limits},
-    dispatch::Moment,
+    chain::Chain,
+    config::Limits,
     drive::Drive,
-    entries::{At, Entries, Entry},
+    entries::{At, Entries},
     pages::Pages,
-    stats::{Outcome, Reason, Stats},
+    stats::{Outcome, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
+    weights::{Limit, Weight},
 };
-
-/// Keys landed under one hold of the lock.
-const CHUNK: usize = 128;
 
 /// One caller's wish.
 pub(crate) struct Ask<K> {
     pub(crate) key: K,
     pub(crate) hash: u32,
+    pub(crate) weight: Weight,
     pub(crate) wait: Wait,
+    /// Inside which flights it is asked.
+    pub(crate) chain: Option<Arc<Chain>>,
 }
 
 /// What became of an [`Ask`], which is taken only if it waits.
@@ -67,64 +73,54 @@ pub(crate) enum Submit<K> {
     Refused(Outcome),
 }
 
-/// What a driver sees.
-pub(crate) struct View {
-    pub(crate) moment: Moment,
-    pub(crate) first: u64,
-    pub(crate) due: bool,
-    pub(crate) full: bool,
-    pub(crate) slot_free: bool,
-    pub(crate) rings: u64,
-    pub(crate) arrivals: u64,
-}
-
-/// A batch that has left the queue.
-pub(crate) struct Sealed<K> {
-    pub(crate) flight: u32,
+pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
-    pub(crate) hashes: Vec<u32>,
-    pub(crate) reason: Reason,
-    pub(crate) left: usize,
-}
-
-struct Flight<K> {
-    keys: Arc<Vec<K>>,
-    entries: Vec<u32>,
-    landed: Option<usize>, // how many entries, once it is landing
-    wanted: usize,
-    bell: Option<Waker>,
-    dying: bool,
+    pub(crate) entries: Vec<u32>, // none where its waiters have been told
+    pub(crate) wanted: usize,
+    pub(crate) bell: Option<Waker>,
+    pub(crate) dying: bool,
+    pub(crate) landing: bool, // its load is over for good
+    pub(crate) slot: bool,
+    pub(crate) number: u64,
 }
 
 /// What matters to the driver, before an event.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is compared by itself")]
 pub(crate) struct Before {
     arrivals: u64,
     due: bool,
     full: bool,
+    ripe: bool,
+    nested: bool,
+    ripens: Option<u64>,
 }
 
 pub(crate) struct Queue<K, A> {
     pub(crate) waiters: Waiters<A>,
-    entries: Entries<K>,
-    flights: Pages<Flight<K>>,
+    pub(crate) entries: Entries<K>,
+    pub(crate) flights: Pages<Flight<K>>,
     pub(crate) drive: Drive,
-    arrivals: u64,
+    pub(crate) arrivals: u64,
     closers: Vec<Waker>,
     closed: bool,
     handles: usize,
-    watched: bool,
-    limit: usize,
-    limits: Limits,
-    stats: Stats,
+    pub(crate) watched: bool,
+    pub(crate) limit: Limit,
+    pub(crate) limits: Limits,
+    pub(crate) stats: Stats,
+    pub(crate) numbers: u64,
+    pub(crate) repeated: u64,
+    dice: u64,
 }
 
 impl<K, A: Answer> Queue<K, A> {
-    /// `limit`: the most keys of a batch. `watched`: the driver wants to be rung at every change.
-    pub(crate) fn new(limits: Limits, limit: usize, watched: bool) -> Self {
+    /// `batcher`: what it is called in chains. `seed`: of jitter. `limit`: what a batch may carry. `weighed`: keys have
+    /// weights. `watched`: the driver wants to be rung at every change.
+    pub(crate) fn new(batcher: u64, seed: u64, limits: Limits, limit: Limit, weighed: bool, watched: bool) -> Self {
         Self {
-            waiters: Waiters::new(),
-            entries: Entries::new(),
+            waiters: Waiters::new(batcher),
+            entries: Entries::new(weighed),
             flights: Pages::new(),
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
@@ -135,13 +131,23 @@ impl<K, A: Answer> Queue<K, A> {
             limit,
             limits,
             stats: Stats::default(),
+            numbers: 0,
+            repeated: 0,
+            dice: seed,
         }
     }
 
     // ---- asking and leaving ------------------------------------------------------------------------------------
 
     pub(crate) fn before(&self) -> Before {
-        Before { arrivals: self.arrivals, due: self.entries.is_due(), full: self.is_full() }
+        Before {
+            arrivals: self.arrivals,
+            due: self.entries.is_due(),
+            full: self.is_full(),
+            ripe: self.entries.ripe() > 0,
+            nested: self.entries.nested() > 0,
+            ripens: self.entries.ripens(),
+        }
     }
 
     /// A get arrives: it joins, or queues its key, or is refused. [`Self::account`] follows under the same lock.
@@ -151,18 +157,27 @@ impl<K, A: Answer> Queue<K, A> {
     where
         K: Eq,
     {
-        let Some(ask) = wish.as_ref().filter(|_| !self.closed) else {
-            self.turn_away(Outcome::Closed);
-            return Submit::Refused(Outcome::Closed);
-        };
+        let Some(ask) = wish.as_ref() else { unreachable!("there is a wish") };
+        // what is asked inside a load passes, or the load could not end
+        if self.closed && ask.chain.is_none() {
+            return self.refuse(Outcome::Closed);
+        }
+        if ask.chain.as_ref().is_some_and(|chain| chain.is_deepest()) {
+            return self.refuse(Outcome::Cycle);
+        }
         let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
         let found = self.entries.find(&ask.key, ask.hash, flown); // the one call of user code
         if let Some(seat) = found.and_then(|entry| self.waiters.seat_of(self.entries.get(entry).head, &ask.wait)) {
             return Submit::Again { seat };
         }
-        if self.waiters.waiting() >= self.limits.capacity && !broken!("no capacity") {
-            self.turn_away(Outcome::Overloaded);
-            return Submit::Refused(Outcome::Overloaded);
+        if let (Some(entry), Some(chain)) = (found, &ask.chain) {
+            if self.closes_ring(entry, chain) && !broken!("ring not seen") {
+                return self.refuse(Outcome::Cycle);
+            }
+        }
+        let counted = self.waiters.waiting().saturating_sub(self.waiters.nested.len());
+        if counted >= self.limits.capacity && ask.chain.is_none() && !broken!("no capacity") {
+            return self.refuse(Outcome::Overloaded);
         }
         if found.is_none() && !self.drive.has_driver() && !may_spawn {
             return Submit::NeedsRuntime;
@@ -172,9 +187,37 @@ impl<K, A: Answer> Queue<K, A> {
         if let Some(entry) = found {
             return self.join(entry, ask);
         }
-        let entry = self.entries.open(ask.key, ask.hash, now);
+        let entry = self.entries.open(ask.key, ask.hash, ask.weight, now);
         self.has_arrived();
-        Submit::Waits { cell: self.add_waiter(entry, ask.wait), spare: None }
+        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain), spare: None }
+    }
+
+    fn refuse(&mut self, outcome: Outcome) -> Submit<K> {
+        self.turn_away(outcome);
+        Submit::Refused(outcome)
+    }
+
+    /// Whether the flight that carries this entry waits, directly or through others, for one of the chain. Rings that
+    /// lead through another batcher are seen only if the chain does.
+    fn closes_ring(&self, entry: u32, chain: &Chain) -> bool {
+        let carrier = |entry| match self.entries.get(entry).at {
+            At::Flying { flight, .. } | At::Held { flight, .. } => Some(flight),
+            At::Queued { .. } | At::Parked { .. } => None,
+        };
+        let nested = &self.waiters.nested;
+        let (mut left, mut seen) = (Vec::from_iter(carrier(entry)), Vec::new());
+        while let Some(place) = left.pop() {
+            let Some(flight) = self.flights.get(place) else { continue };
+            if chain.has((nested.batcher(), flight.number)) {
+                return true;
+            }
+            if !seen.contains(&place) {
+                seen.push(place);
+                let entries = nested.inside(flight.number).filter_map(|cell| self.waiters.entry_of(cell));
+                left.extend(entries.filter_map(carrier));
+            }
+        }
+        false
     }
 
     /// Counts a get that ends before anything of it is queued.
@@ -185,50 +228,76 @@ impl<K, A: Answer> Queue<K, A> {
 
     fn join(&mut self, entry: u32, ask: Ask<K>) -> Submit<K> {
         self.stats.joins = self.stats.joins.saturating_add(1);
+        let spare = self.expect(entry, ask.key);
+        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain), spare }
+    }
+
+    /// Somebody is about to wait for this entry. Gives back the key if that is not needed.
+    pub(crate) fn expect(&mut self, entry: u32, key: K) -> Option<K> {
         let joined = self.entries.get(entry);
         if let (&At::Flying { flight, position }, NONE) = (&joined.at, joined.head) {
             let carrier = self.flight_mut(flight);
             if carrier.dying && !broken!("stale join") {
-                self.entries.hold(entry, ask.key, flight, position);
-                return Submit::Waits { cell: self.add_waiter(entry, ask.wait), spare: None };
+                self.entries.hold(entry, key, flight, position);
+                return None;
             }
             carrier.wanted = carrier.wanted.saturating_add(1);
         }
-        Submit::Waits { cell: self.add_waiter(entry, ask.wait), spare: Some(ask.key) }
+        Some(key)
     }
 
-    fn has_arrived(&mut self) {
+    pub(crate) fn has_arrived(&mut self) {
         self.arrivals = self.arrivals.wrapping_add(1);
         if self.closed || self.handles == 0 {
             self.entries.make_due();
         }
     }
 
-    fn add_waiter(&mut self, entry: u32, wait: Wait) -> u32 {
-        self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait)
+    fn add_waiter(&mut self, entry: u32, wait: Wait, chain: Option<Arc<Chain>>) -> u32 {
+        let cell = self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait);
+        if let Some(chain) = chain {
+            self.waiters.nested.insert(cell, chain);
+            self.entries.add_nested(entry, 1);
+        }
+        cell
     }
 
     /// Draws the consequence of what was queued since `before`: a driver, or a word to the one there is.
     pub(crate) fn account(&mut self, before: Before, after: &mut After<K, A>) {
-        debug_assert!(self.waiters.waiting() <= self.limits.capacity, "invariant 4");
+        debug_assert!(
+            self.waiters.waiting().saturating_sub(self.waiters.nested.len()) <= self.limits.capacity,
+            "invariant 4"
+        );
         if !self.drive.has_driver() && self.entries.queued() > 0 && !broken!("driver lost") {
             after.spawn = Some(self.drive.name_driver());
             return;
         }
         let due = self.entries.is_due() && !before.due;
         let full = self.is_full() && !before.full;
-        if (due || full) && !broken!("deaf driver") || self.watched && self.arrivals != before.arrivals {
+        let nested = (self.entries.nested() > 0) != before.nested;
+        let sooner = self.entries.ripens().is_some_and(|time| before.ripens.is_none_or(|then| time < then));
+        let first = self.entries.ripe() > 0 && !before.ripe;
+        let rings = due || full || first || nested || sooner;
+        if rings && !broken!("deaf driver") || self.watched && self.arrivals != before.arrivals {
             self.drive.ring(after);
         }
     }
 
     /// The waiter is gone, whatever its cell holds.
     pub(crate) fn abandon(&mut self, cell: u32, after: &mut After<K, A>) {
+        let could_seal = self.can_seal();
         if let Some(number) = self.waiters.entry_of(cell) {
             let entry = self.entries.get_mut(number);
             self.waiters.unlink(&mut entry.head, cell);
-            if entry.head == NONE {
+            let deserted = entry.head == NONE;
+            if self.waiters.nested.remove(cell) {
+                self.entries.drop_nested(number);
+            }
+            if deserted {
                 self.lose_interest(number, after);
+            }
+            if could_seal && !self.can_seal() {
+                self.drive.ring(after); // a driver at the gate goes back
             }
         }
         self.waiters.free(cell, after);
@@ -236,7 +305,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     fn lose_interest(&mut self, entry: u32, after: &mut After<K, A>) {
         match &self.entries.get(entry).at {
-            At::Queued { .. } => {
+            At::Queued { .. } | At::Parked { .. } => {
                 after.keys.push(self.entries.unqueue(entry, At::Flying { flight: NONE, position: NONE }));
                 self.entries.remove(entry);
                 self.stats.keys_abandoned = self.stats.keys_abandoned.saturating_add(1);
@@ -246,157 +315,17 @@ impl<K, A: Answer> Queue<K, A> {
             }
             At::Held { .. } => after.keys.extend(self.entries.unhold(entry)),
             At::Flying { flight, .. } => {
-                let (flight, aborts) = (*flight, self.limits.abandon == Abandon::Abort);
-                let carrier = self.flight_mut(flight);
-                debug_assert!(!carrier.dying && carrier.wanted > 0, "invariant 7");
-                carrier.wanted = carrier.wanted.saturating_sub(1);
-                if carrier.wanted == 0 && aborts && carrier.landed.is_none() {
-                    carrier.dying = true;
-                    after.wake.extend(carrier.bell.take());
+                let flight = *flight;
+                debug_assert!(self.flights.get(flight).is_some_and(|f| !f.dying && f.wanted > 0), "invariant 7");
+                if self.lose_one(flight) {
+                    after.wake.extend(self.flight_mut(flight).bell.take());
                     self.stats.loads_abandoned = self.stats.loads_abandoned.saturating_add(1);
                 }
             }
         }
     }
 
-    // ---- the driver --------------------------------------------------------------------------------------------
-
-    /// What the driver sees, unless it is not the driver any more.
-    pub(crate) fn look(&self, generation: u64, now: u64) -> Option<View> {
-        if !self.drive.is_named(generation) {
-            return None;
-        }
-        let (keys, limit, in_flight) = (self.entries.queued(), self.limit, self.drive.in_flight());
-        Some(View {
-            moment: Moment { keys, limit, age: self.entries.age(now), passes: 0, quiet: 0, in_flight },
-            first: self.entries.firsts(),
-            due: self.entries.is_due(),
-            full: self.is_full(),
-            slot_free: self.drive.has_free_slot(),
-            rings: self.drive.rings(),
-            arrivals: self.arrivals,
-        })
-    }
-
-    fn is_full(&self) -> bool {
-        self.entries.queued() >= self.limit || self.waiters.waiting() >= self.limits.capacity
-    }
-
-    /// The queue is empty: its driver is none any more and gives back what it holds.
-    fn dismiss_driver(&mut self, after: &mut After<K, A>) {
-        self.drive.dismiss(after);
-        self.rest(after);
-    }
-
-    /// How many keys would be sealed now.
-    pub(crate) fn sealable(&self) -> usize {
-        self.entries.queued().min(self.limit)
-    }
-
-    pub(crate) fn set_limit(&mut self, limit: usize) {
-        self.limit = limit;
-    }
-
-    /// The batch leaves: at most `most` keys, in the order in which they came. If keys remain, [`Self::account`] names
-    /// a successor under the same lock.
-    pub(crate) fn seal(&mut self, generation: u64, most: usize, reason: Reason) -> Option<Sealed<K>> {
-        if !self.drive.is_named(generation) {
-            return None;
-        }
-        let reason = match () {
-            () if self.entries.is_due() => Reason::Manual,
-            () if self.is_full() => Reason::Full,
-            () => reason,
-        };
-        let size = self.sealable().min(most);
-        let mut keys = Vec::with_capacity(size);
-        let (mut hashes, mut entries) = (Vec::with_capacity(size), Vec::with_capacity(size));
-        let flight =
-            Flight { keys: Arc::default(), entries: Vec::new(), landed: None, wanted: size, bell: None, dying: false };
-        let flight = self.flights.insert(flight);
-        for position in (0..).take(size) {
-            let entry = self.entries.first();
-            keys.push(self.entries.unqueue(entry, At::Flying { flight, position }));
-            hashes.push(self.entries.get(entry).hash);
-            entries.push(entry);
-            if !self.limits.join_in_flight {
-                self.entries.unindex(entry);
-            }
-        }
-        let keys = Arc::new(keys);
-        let sealed = self.flight_mut(flight);
-        (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
-        self.drive.leave();
-        self.stats.count_load(reason, size);
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued() })
-    }
-
-    /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.
-    pub(crate) fn fail_queued(&mut self, generation: u64, answer: impl Fn() -> A, after: &mut After<K, A>) {
-        if !self.drive.is_named(generation) {
-            return;
-        }
-        while self.entries.queued() > 0 {
-            let entry = self.entries.first();
-            after.keys.push(self.entries.unqueue(entry, At::Flying { flight: NONE, position: NONE }));
-            self.tell(entry, answer(), after);
-            self.entries.remove(entry);
-        }
-        self.dismiss_driver(after);
-    }
-
-    // ---- flights -----------------------------------------------------------------------------------------------
-
-    /// Whether nobody waits for the load any more, so that it must be dropped. If not, the flight is woken by `waker`
-    /// when it comes to that, and what is left in `waker` is to be dropped.
-    pub(crate) fn poll_dying(&mut self, flight: u32, waker: &mut Option<Waker>) -> bool {
-        let flight = self.flight_mut(flight);
-        if !flight.dying {
-            std::mem::swap(&mut flight.bell, waker);
-        }
-        flight.dying
-    }
-
-    /// The load is over and its future dropped: hands out answers, so many at a time; `false` when these were the last.
-    /// The slot is free from the first call on. `may_spawn`: keys held back by a dying flight are queued, else they are
-    /// answered like the others.
-    pub(crate) fn land(
-        &mut self,
-        flight: u32,
-        now: u64,
-        may_spawn: bool,
-        mut answer: impl FnMut(usize) -> A,
-        after: &mut After<K, A>,
-    ) -> bool {
-        let landing = self.flight_mut(flight);
-        let (begin, size) = (landing.landed.unwrap_or_default(), landing.entries.len());
-        let end = begin.saturating_add(CHUNK).min(size);
-        if landing.landed.replace(end).is_none() {
-            after.wakers.extend(landing.bell.take());
-            if self.drive.free_slot() || self.watched {
-                self.drive.ring(after);
-            }
-        }
-        for position in begin..end {
-            let Some(entry) = self.flight_mut(flight).entries.get(position).copied() else { break };
-            if may_spawn && self.entries.requeue(entry, now) {
-                self.has_arrived();
-                continue;
-            }
-            self.tell(entry, answer(position ^ usize::from(broken!("answers swapped"))), after);
-            if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(entry) {
-                after.keys.push(key);
-            }
-        }
-        if end < size {
-            return true;
-        }
-        after.batch = self.flights.remove(flight).map(|flight| flight.keys);
-        self.rest(after);
-        false
-    }
-
-    fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {
+    pub(crate) fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {
         let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
         self.waiters.tell(head, answer, &mut self.stats, after);
     }
@@ -409,6 +338,17 @@ impl<K, A: Answer> Queue<K, A> {
         if self.entries.queued() > 0 {
             self.drive.ring(after);
         }
+    }
+
+    /// Loads that repeated keys that had failed, all others, and a roll of the dice from 0 to 1 (`splitmix64`).
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
+    pub(crate) const fn repeated(&mut self) -> (u64, u64, f64) {
+        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut roll = self.dice;
+        roll = (roll ^ (roll >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        roll = (roll ^ (roll >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        let roll = ((roll ^ (roll >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
+        (self.repeated, self.numbers.saturating_sub(self.repeated), roll)
     }
 
     pub(crate) fn close(&mut self, after: &mut After<K, A>) {
@@ -438,7 +378,7 @@ impl<K, A: Answer> Queue<K, A> {
         idle
     }
 
-    fn rest(&mut self, after: &mut After<K, A>) {
+    pub(crate) fn rest(&mut self, after: &mut After<K, A>) {
         if self.entries.queued() > 0 || !self.flights.is_empty() {
             return;
         }
@@ -456,11 +396,7 @@ impl<K, A: Answer> Queue<K, A> {
         stats
     }
 
-    pub(crate) fn stats_mut(&mut self) -> &mut Stats {
-        &mut self.stats
-    }
-
-    fn flight_mut(&mut self, flight: u32) -> &mut Flight<K> {
+    pub(crate) fn flight_mut(&mut self, flight: u32) -> &mut Flight<K> {
         self.flights.get_mut(flight).expect("a flight lives until it has landed")
     }
 }

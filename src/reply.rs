@@ -3,14 +3,17 @@
 //! Owns: the translation. Refuses to know: who waits. User code that runs here (`Hash` and `Eq` of keys) is caught; the
 //! clone of a shared value is made by the waiter that takes it, in its own task, and the last one takes it by move.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tracing::Span;
 
 use crate::{
-    answers::{Aligned, Answers},
+    answers::{Aligned, Answers, Said},
+    entries::Tries,
     error::Error,
-    queue::Sealed,
+    land::{Fate, Fates},
+    retry::{self, Retry, Verdict},
+    seal::Sealed,
     stats::{Outcome, Stats},
     sync::caught,
     waiters::Answer,
@@ -58,58 +61,200 @@ pub(crate) enum End<K, V, E> {
     Panicked,
     /// Nobody waited any more.
     Deserted,
+    /// A gate did not let it start.
+    Refused(Duration),
 }
 
-/// What a load comes to, key by key.
-pub(crate) struct Landing<V, E> {
-    replies: Vec<Option<Result<V, E>>>,
-    /// Instead of all of them.
-    whole: Option<Error<E>>,
-    foreign: u64,
-    repeated: u64,
+/// What a load comes to: something for each key of a piece of a batch, or one error for all of them.
+pub(crate) enum Outcomes<V, E> {
+    Each(Aligned<V, E>),
+    Whole(Error<E>, Verdict),
 }
 
-impl<V, E> Landing<V, E> {
-    pub(crate) fn of<K: Eq>(end: End<K, V, E>, sealed: &Sealed<K>, hash: impl Fn(&K) -> u32) -> Self {
-        let keys = &sealed.keys;
-        let whole = match end {
-            End::Answered(answers) => match caught(|| answers.align(keys, &sealed.hashes, &hash)) {
-                Some(Aligned { miscounted: Some(got), .. }) => Error::Miscounted { asked: keys.len(), got },
-                Some(Aligned { results, foreign, repeated, .. }) => {
-                    return Self { replies: results, whole: None, foreign, repeated };
-                }
+impl<V, E> Outcomes<V, E> {
+    /// `verdict` is the loader's; `None` if that panicked.
+    pub(crate) fn of<K: Eq>(
+        end: End<K, V, E>,
+        piece: &[usize],
+        sealed: &Sealed<K>,
+        hash: impl Fn(&K) -> u32,
+        verdict: impl FnOnce(&E) -> Option<Verdict>,
+    ) -> Self {
+        let asked = |place: usize| {
+            let position = *piece.get(place)?;
+            Some((sealed.keys.get(position)?, *sealed.hashes.get(position)?))
+        };
+        let error = match end {
+            End::Answered(answers) => match caught(|| answers.align(piece.len(), asked, hash)) {
+                Some(Aligned { miscounted: Some(got), .. }) => Error::Miscounted { asked: piece.len(), got },
+                Some(aligned) => return Self::Each(aligned),
                 None => Error::Panicked,
             },
-            End::Failed(error) => Error::Load(Arc::new(error)),
+            End::Failed(error) => match verdict(&error) {
+                Some(verdict) => return Self::Whole(Error::Load(Arc::new(error)), verdict),
+                None => Error::Panicked,
+            },
             End::TimedOut => Error::TimedOut,
             End::Panicked => Error::Panicked,
             End::Deserted => Error::Aborted, // nobody hears it
+            End::Refused(retry_after) => Error::Refused { retry_after },
         };
-        Self { replies: Vec::new(), whole: Some(whole), foreign: 0, repeated: 0 }
-    }
-
-    pub(crate) fn reply(&mut self, position: usize) -> Reply<V, E> {
-        match (&self.whole, self.replies.get_mut(position).and_then(Option::take)) {
-            (Some(error), _) => Reply::Failed(error.clone()),
-            (None, Some(Ok(value))) => Reply::Own(value),
-            (None, Some(Err(error))) => Reply::Failed(Error::Key(Arc::new(error))),
-            (None, None) => Reply::Failed(Error::NotFound),
-        }
+        Self::Whole(error, Verdict::Final)
     }
 
     pub(crate) fn count(&self, stats: &mut Stats) {
-        stats.foreign = stats.foreign.saturating_add(self.foreign);
-        stats.repeated = stats.repeated.saturating_add(self.repeated);
+        if let Self::Each(aligned) = self {
+            stats.foreign = stats.foreign.saturating_add(aligned.foreign);
+            stats.repeated = stats.repeated.saturating_add(aligned.repeated);
+        }
     }
 
     pub(crate) fn record(&self, span: &Span) {
         if span.is_disabled() {
             return;
         }
-        let count = |of: fn(&Option<Result<V, E>>) -> bool| self.replies.iter().filter(|reply| of(reply)).count();
-        span.record("end", self.whole.as_ref().map_or("answered", |error| error.outcome().as_str()));
-        span.record("found", count(|reply| matches!(reply, Some(Ok(_)))));
-        span.record("failed", count(|reply| matches!(reply, Some(Err(_)))));
-        span.record("absent", count(Option::is_none));
+        let (end, said) = match self {
+            Self::Each(aligned) => ("answered", &*aligned.said),
+            Self::Whole(error, _) => (error.outcome().as_str(), [].as_slice()),
+        };
+        let count = |of: fn(&Said<V, E>) -> bool| said.iter().filter(|said| of(said)).count();
+        span.record("end", end);
+        span.record("found", count(|said| matches!(said, Said::Value(_))));
+        span.record("failed", count(|said| matches!(said, Said::Error(_))));
+        span.record("unprocessed", count(|said| matches!(said, Said::Unprocessed(_))));
+        span.record("absent", count(|said| matches!(said, Said::Absent)));
+    }
+}
+
+/// The fates of the keys of a piece.
+pub(crate) struct Landing<'a, K, V, E> {
+    pub(crate) piece: Vec<usize>, // positions in the batch, in order
+    pub(crate) outcomes: Outcomes<V, E>,
+    /// Keys that may be asked again, by place in the piece.
+    again: Vec<Option<K>>,
+    /// Verdicts over single keys, by place.
+    verdicts: Vec<Option<Verdict>>,
+    retry: &'a Retry,
+    /// Whether the budget allows to repeat loads that failed.
+    may_repeat: bool,
+    progress: bool,
+    roll: f64,
+    now: u64,
+}
+
+/// What a landing is told of the batcher.
+#[derive(Clone, Copy)]
+pub(crate) struct Circumstances<'a> {
+    pub(crate) retry: &'a Retry,
+    pub(crate) may_repeat: bool,
+    pub(crate) roll: f64,
+    pub(crate) now: u64,
+}
+
+impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
+    /// Runs `Clone` of keys that may be asked again, and the loader's verdict over single errors; both are caught.
+    pub(crate) fn new(
+        piece: Vec<usize>,
+        outcomes: Outcomes<V, E>,
+        sealed: &Sealed<K>,
+        verdict: impl Fn(&E) -> Option<Verdict>,
+        circumstances: Circumstances<'a>,
+    ) -> Self {
+        let Circumstances { retry, may_repeat, roll, now } = circumstances;
+        let asks_again = |verdict| matches!(verdict, Verdict::Again | Verdict::AgainAfter(_));
+        let key = |place: usize| caught(|| sealed.keys.get(*piece.get(place)?).cloned()).flatten();
+        let (mut again, mut verdicts, mut progress) = (Vec::new(), Vec::new(), true);
+        match &outcomes {
+            Outcomes::Whole(_, verdict) if asks_again(*verdict) => again = (0..piece.len()).map(key).collect(),
+            Outcomes::Whole(..) => {}
+            Outcomes::Each(Aligned { said, .. }) => {
+                progress = !said.iter().all(|said| matches!(said, Said::Unprocessed(_)));
+                for (place, said) in said.iter().enumerate() {
+                    let verdict = if let Said::Error(error) = said { verdict(error) } else { Some(Verdict::Final) };
+                    let repeats = matches!(said, Said::Unprocessed(_)) || verdict.is_some_and(asks_again);
+                    if repeats || verdict.is_none() {
+                        again.resize_with(place, || None);
+                        again.push(key(place).filter(|_| repeats));
+                        verdicts.resize(place, Some(Verdict::Final));
+                        verdicts.push(verdict);
+                    }
+                }
+            }
+        }
+        Self { piece, outcomes, again, verdicts, retry, may_repeat, progress, roll, now }
+    }
+}
+
+impl<K, V, E> Landing<'_, K, V, E> {
+    /// The next attempt, if `delay` allows one; else, or if the key could not be cloned, `answer`.
+    fn repeat(
+        &mut self,
+        place: usize,
+        tries: Tries,
+        delay: Option<Duration>,
+        answer: Error<E>,
+    ) -> Fate<K, Reply<V, E>> {
+        let Some(delay) = delay else { return Fate::Tell(Reply::Failed(answer)) };
+        let until = self.now.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
+        match self.again.get_mut(place).and_then(Option::take) {
+            Some(key) => Fate::Again { key, tries, until, or: Reply::Failed(Error::Panicked) },
+            None => Fate::Tell(Reply::Failed(Error::Panicked)), // its clone panicked
+        }
+    }
+
+    /// A load failed with this verdict, for all its keys or for this one.
+    fn failed(
+        &mut self,
+        place: usize,
+        mut tries: Tries,
+        again: bool,
+        verdict: Verdict,
+        error: Error<E>,
+    ) -> Fate<K, Reply<V, E>> {
+        let asked = match verdict {
+            Verdict::Again => None,
+            Verdict::AgainAfter(pause) => Some(pause),
+            Verdict::Final | Verdict::Isolate => return Fate::Tell(Reply::Failed(error)),
+        };
+        let allowed = again && self.may_repeat;
+        let delay = allowed.then(|| self.retry.failed(&mut tries, asked, self.roll)).flatten();
+        self.repeat(place, tries, delay, error)
+    }
+}
+
+impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
+    fn fate(&mut self, position: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
+        // a whole batch is its own order
+        let is_it = self.piece.get(position) == Some(&position);
+        let place = if is_it { Ok(position) } else { self.piece.binary_search(&position) }.unwrap_or(usize::MAX);
+        let said = match &mut self.outcomes {
+            Outcomes::Whole(error, verdict) => {
+                let (error, verdict) = (error.clone(), *verdict);
+                return self.failed(place, tries, again, verdict, error);
+            }
+            Outcomes::Each(aligned) => aligned.said.get_mut(place).map(|said| std::mem::replace(said, Said::Absent)),
+        };
+        match said {
+            Some(Said::Value(value)) => Fate::Tell(Reply::Own(value)),
+            Some(Said::Error(error)) => match self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final)) {
+                Some(verdict) => self.failed(place, tries, again, verdict, Error::Key(Arc::new(error))),
+                None => Fate::Tell(Reply::Failed(Error::Panicked)),
+            },
+            Some(Said::Unprocessed(asked)) => {
+                let delay = retry::unprocessed(&mut tries, asked, self.progress, self.roll).filter(|_| again);
+                let attempts = tries.failed.saturating_add(tries.unprocessed);
+                self.repeat(place, tries, delay, Error::Unprocessed { attempts })
+            }
+            Some(Said::Absent) | None => Fate::Tell(Reply::Failed(Error::NotFound)),
+        }
+    }
+}
+
+/// The same answer for every key.
+pub(crate) struct Same<E>(pub(crate) Error<E>);
+
+impl<K, V, E> Fates<K, Reply<V, E>> for Same<E> {
+    fn fate(&mut self, _: usize, _: Tries, _: bool) -> Fate<K, Reply<V, E>> {
+        Fate::Tell(Reply::Failed(self.0.clone()))
     }
 }

@@ -7,7 +7,10 @@
 
 use std::{
     hash::{BuildHasher, Hash},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,15 +20,19 @@ use crate::{
     gate::{Gate, Live},
     loader::Loader,
     queue::Queue,
-    reply::Reply,
+    reply::{Circumstances, Reply},
+    retry::{Retry, Verdict},
     sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, here},
     waiters::After,
+    weights::{Limit, Weight},
 };
 
 /// What all handles, gets and tasks of a batcher share.
 pub(crate) struct Shared<K, V, E> {
     pub(crate) loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
     pub(crate) settings: Settings,
+    rules: Rules<K, E>,
+    weighed: bool,
     queue: Mutex<State<K, V, E>>,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
@@ -42,6 +49,16 @@ pub(crate) struct Settings {
     pub(crate) dispatch: Dispatch,
     pub(crate) gates: Vec<Arc<dyn Gate>>,
     pub(crate) runtime: Option<Handle>,
+    pub(crate) retry: Retry,
+    pub(crate) isolate_failures: bool,
+}
+
+type Function<A, B> = Box<dyn Fn(&A) -> B + Send + Sync>;
+
+/// The settings that speak of keys and errors.
+pub(crate) struct Rules<K, E> {
+    pub(crate) weigh: Option<Function<K, u64>>,
+    pub(crate) retry_if: Option<Function<E, bool>>,
 }
 
 impl<K, V, E> Shared<K, V, E> {
@@ -91,6 +108,12 @@ impl<K, V, E> Shared<K, V, E> {
         u64::try_from(Instant::now().saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// A weight as gates see it: by the builder's measure or, without one, by the loader's.
+    pub(crate) const fn weight_of(&self, weight: Weight) -> u64 {
+        let [builders, loaders] = weight;
+        if self.rules.weigh.is_some() { builders } else { loaders }
+    }
+
     /// Where a driver can be spawned from here.
     pub(crate) fn runtime(&self) -> Option<Handle> {
         self.settings.runtime.clone().or_else(here)
@@ -103,16 +126,48 @@ where
     V: 'static,
     E: 'static,
 {
-    pub(crate) fn new(loader: Box<dyn Loader<Key = K, Value = V, Error = E>>, settings: Settings) -> Self {
-        let limit = limit(&settings.limits, loader.max_keys());
-        let queue = Queue::new(settings.limits.clone(), limit, settings.dispatch.watches());
+    pub(crate) fn new(
+        loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
+        settings: Settings,
+        rules: Rules<K, E>,
+    ) -> Self {
+        static BUILT: AtomicU64 = AtomicU64::new(0);
+        let batcher = BUILT.fetch_add(1, Ordering::Relaxed);
         let hasher = foldhash::quality::RandomState::default();
-        Self { loader, settings, queue: Mutex::new(queue), hasher, built: Instant::now() }
+        let seed = settings.retry.seed_or(hasher.hash_one(batcher));
+        let limit = limit(&settings.limits, &*loader);
+        let weighed = rules.weigh.is_some() || loader.max_weight().is_some();
+        let queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
+        Self { loader, settings, rules, weighed, queue: Mutex::new(queue), hasher, built: Instant::now() }
     }
 
-    /// The most keys of a batch, as builder and loader state it now.
-    pub(crate) fn limit(&self) -> usize {
-        limit(&self.settings.limits, self.loader.max_keys())
+    /// What a batch may carry, as builder and loader state it now.
+    pub(crate) fn limit(&self) -> Limit {
+        limit(&self.settings.limits, &*self.loader)
+    }
+
+    /// What a key weighs. User code.
+    pub(crate) fn weigh(&self, key: &K) -> Weight {
+        if self.weighed {
+            [self.rules.weigh.as_ref().map_or(0, |weigh| weigh(key)), self.loader.weight(key)]
+        } else {
+            Weight::default()
+        }
+    }
+
+    /// What an error means for its keys; `None` if whoever decides that panics.
+    pub(crate) fn verdict(&self, error: &E) -> Option<Verdict> {
+        caught(|| match self.loader.verdict(error) {
+            Verdict::Final if self.rules.retry_if.as_ref().is_some_and(|retry| retry(error)) => Verdict::Again,
+            Verdict::Final if self.settings.isolate_failures => Verdict::Isolate,
+            verdict => verdict,
+        })
+    }
+
+    pub(crate) fn circumstances(&self, now: u64) -> Circumstances<'_> {
+        let retry = &self.settings.retry;
+        let (repeated, firsts, roll) = self.lock().repeated();
+        Circumstances { retry, may_repeat: retry.may_repeat(repeated, firsts), roll, now }
     }
 }
 
@@ -122,16 +177,23 @@ where
     V: Send + Sync,
     E: Send + Sync,
 {
-    fn sealable(&self) -> usize {
-        self.lock().sealable()
+    fn sealable(&self) -> (usize, u64) {
+        let now = self.now();
+        let (keys, weight) = self.lock().sealable(now);
+        (keys, self.weight_of(weight))
     }
 }
 
-fn limit(limits: &Limits, loader: Option<usize>) -> usize {
-    match (limits.max_batch, loader.map(|keys| keys.max(1))) {
+fn limit<K: Send + 'static, V: 'static, E: 'static>(
+    limits: &Limits,
+    loader: &dyn Loader<Key = K, Value = V, Error = E>,
+) -> Limit {
+    let keys = match (limits.max_batch, loader.max_keys().map(|keys| keys.max(1))) {
         (Some(stated), Some(loader)) => stated.min(loader),
         (stated, loader) => stated.or(loader).unwrap_or(DEFAULT_BATCH),
-    }
+    };
+    let most = |stated: Option<u64>| stated.unwrap_or(u64::MAX);
+    Limit { keys, weight: [most(limits.max_weight), most(loader.max_weight())] }
 }
 
 /// What is left to do when the lock has been released, but for spawning.

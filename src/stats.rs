@@ -21,11 +21,11 @@ pub enum Reason {
     Aged,
     /// [`flush`](crate::Batcher::flush), [`close`](crate::Batcher::close) or the end of the last handle.
     Manual,
-    /// Its first key was asked before. Nothing reports it yet.
+    /// Its first key was asked before.
     Retry,
-    /// It is a piece of a batch that failed. Nothing reports it yet.
+    /// It is a piece of a batch that failed.
     Piece,
-    /// It was asked for from inside a load. Nothing reports it yet.
+    /// It was asked for from inside a load.
     Nested,
 }
 
@@ -147,6 +147,11 @@ pub struct Stats {
     pub keys_abandoned: u64,
     /// Loads dropped because nobody waited for any of their keys any more.
     pub loads_abandoned: u64,
+    /// Keys that went back into the queue because their load asked for that: [`Verdict::Again`](crate::Verdict::Again)
+    /// or [`unprocessed`](crate::Answers::unprocessed).
+    pub asked_again: u64,
+    /// Batches that failed as a whole and were taken apart; their pieces are the loads of [`Reason::Piece`].
+    pub isolated: u64,
     /// Times a gate refused; the gets it ended are [`Outcome::Refused`].
     pub refused: u64,
     /// Answers for keys that nobody had asked for. They were dropped.

@@ -4,18 +4,20 @@
 //! the private cfg `multiget_shuttle` they are `shuttle`'s, which decides at each of them who runs next.
 
 use std::{
+    cell::RefCell,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::PoisonError,
+    sync::{Arc, PoisonError},
 };
 
+use crate::chain::Chain;
 pub(crate) use source::{
     Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained, yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
 mod source {
-    pub(super) use std::sync::Mutex;
     pub(crate) use std::sync::MutexGuard;
+    pub(super) use std::{sync::Mutex, thread_local};
 
     pub(crate) use tokio::{
         runtime::Handle,
@@ -43,6 +45,28 @@ mod source {
 #[cfg(multiget_shuttle)]
 #[path = "../tests/shuttle/source.rs"]
 pub(crate) mod source;
+
+source::thread_local! {
+    /// Inside which flights the code runs that is being polled.
+    static CHAIN: RefCell<Option<Arc<Chain>>> = const { RefCell::new(None) };
+}
+
+/// Runs `code` inside a flight.
+pub(crate) fn inside<T>(chain: &Arc<Chain>, code: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Arc<Chain>>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CHAIN.with(|chain| chain.replace(self.0.take())); // also if `code` panics
+        }
+    }
+    let _restore = Restore(CHAIN.with(|own| own.replace(Some(Arc::clone(chain)))));
+    code()
+}
+
+/// The chain of what is asked here and now; none outside of loads.
+pub(crate) fn chain() -> Option<Arc<Chain>> {
+    CHAIN.try_with(|chain| chain.borrow().clone()).ok().flatten()
+}
 
 /// A mutex without poison.
 ///

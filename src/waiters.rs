@@ -16,6 +16,7 @@ use std::{sync::Arc, task::Waker};
 
 use crate::{
     broken::broken,
+    chain::{Chain, Nested},
     pages::Pages,
     stats::{Outcome, Stats},
 };
@@ -77,6 +78,16 @@ pub(crate) enum EndsOn {
     ErrorOrAbsence,
 }
 
+impl EndsOn {
+    fn is_met_by(self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Found => false,
+            Outcome::NotFound => self == Self::ErrorOrAbsence,
+            _ => self != Self::Nothing,
+        }
+    }
+}
+
 struct Group {
     waker: Option<Waker>,
     left: usize,
@@ -87,12 +98,15 @@ struct Group {
 pub(crate) struct Waiters<A> {
     cells: Pages<Cell<A>>,
     groups: Pages<Group>,
+    /// Those of them that wait inside loads.
+    pub(crate) nested: Nested,
     waiting: usize,
 }
 
 impl<A: Answer> Waiters<A> {
-    pub(crate) const fn new() -> Self {
-        Self { cells: Pages::new(), groups: Pages::new(), waiting: 0 }
+    /// `batcher`: what this one is called in chains.
+    pub(crate) const fn new(batcher: u64) -> Self {
+        Self { cells: Pages::new(), groups: Pages::new(), nested: Nested::new(batcher), waiting: 0 }
     }
 
     pub(crate) const fn waiting(&self) -> usize {
@@ -101,8 +115,8 @@ impl<A: Answer> Waiters<A> {
 
     /// Whether no cell and no group is left.
     #[cfg(any(test, fuzzing))]
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.groups.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.groups.is_empty() && self.nested.len() == 0
     }
 
     /// Adds a waiter at the end of the chain.
@@ -124,6 +138,47 @@ impl<A: Answer> Waiters<A> {
         }
         self.waiting = self.waiting.saturating_add(1);
         cell
+    }
+
+    /// The waiters of one chain wait in another from now on, behind those that are there. Says how many of them are
+    /// nested.
+    pub(crate) fn move_to(&mut self, from: u32, head: &mut u32, entry: u32) -> usize {
+        let Some(end) = self.links(from).map(|links| links.prev) else { return 0 };
+        let (mut cell, mut nested) = (from, 0_usize);
+        while let Some(links) = self.links_mut(cell) {
+            links.entry = entry;
+            let next = links.next;
+            nested = nested.saturating_add(self.nested.get(cell).is_some().into());
+            cell = next;
+        }
+        let Some(last) = self.links_mut(*head).map(|links| std::mem::replace(&mut links.prev, end)) else {
+            *head = from;
+            return nested;
+        };
+        if let Some(links) = self.links_mut(last) {
+            links.next = from;
+        }
+        if let Some(links) = self.links_mut(from) {
+            links.prev = last;
+        }
+        nested
+    }
+
+    /// The chains of those who wait for this from inside loads.
+    pub(crate) fn chains(&self, head: u32) -> impl Iterator<Item = &Arc<Chain>> {
+        let next = |cell: &u32| self.links(*cell).map(|links| links.next).filter(|next| *next != NONE);
+        let cells = std::iter::successors(Some(head).filter(|head| *head != NONE), next);
+        cells.filter_map(|cell| self.nested.get(cell))
+    }
+
+    /// Seats somebody who is answered already.
+    pub(crate) fn seat_answered(&mut self, wait: &Wait, answer: A) -> u32 {
+        if let Wait::Group { group, .. } = wait {
+            if let Some(group) = self.groups.get_mut(*group) {
+                group.over |= group.ends_on.is_met_by(answer.outcome());
+            }
+        }
+        self.cells.insert(Cell::Landed(answer))
     }
 
     /// The seat with which a group waits in this chain already; while it is being seated it can only be the last one.
@@ -195,6 +250,7 @@ impl<A: Answer> Waiters<A> {
                     Cell::Landed(answer) => after.answers.push(answer),
                 }
             }
+            self.nested.remove(cell);
             told = told.saturating_add(1);
             self.waiting = self.waiting.saturating_sub(1);
             cell = links.next;
@@ -206,11 +262,7 @@ impl<A: Answer> Waiters<A> {
     fn tell_group(&mut self, group: u32, outcome: Outcome) -> Option<Waker> {
         let group = self.groups.get_mut(group)?;
         group.left = group.left.saturating_sub(1);
-        group.over |= match outcome {
-            Outcome::Found => false,
-            Outcome::NotFound => group.ends_on == EndsOn::ErrorOrAbsence,
-            _ => group.ends_on != EndsOn::Nothing,
-        };
+        group.over |= group.ends_on.is_met_by(outcome);
         group.waker.take()
     }
 

@@ -14,6 +14,7 @@
 )]
 
 mod abuse;
+mod again;
 mod auto_traits;
 mod batching;
 mod cancel;
@@ -21,8 +22,10 @@ mod errors;
 mod foreign_bugs;
 mod gates;
 mod ill;
+mod isolate;
 mod joining;
 mod kit;
+mod nested;
 mod overload;
 mod panic;
 mod shutdown;
@@ -31,3 +34,4 @@ mod support;
 mod tenants;
 mod tidy;
 mod time;
+mod weights;

@@ -8,8 +8,11 @@ use std::{
 
 /// Which layer a module of the engine belongs to; arrows only point down.
 const LAYERS: [&[&str]; 2] = [
-    &["answers", "broken", "config", "dispatch", "drive", "entries", "error", "pages", "queue", "stats", "waiters"],
-    &["batcher", "builder", "flight", "gate", "get", "loader", "many", "reply", "shared", "sync"],
+    &[
+        "answers", "broken", "chain", "config", "dispatch", "drive", "entries", "error", "land", "pages", "queue",
+        "retry", "seal", "stats", "waiters", "weights",
+    ],
+    &["batcher", "builder", "flight", "gate", "get", "isolate", "loader", "many", "reply", "shared", "sync"],
 ];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {

@@ -13,6 +13,7 @@ use std::{
 };
 
 pub(super) use shuttle::sync::Mutex;
+pub(super) use shuttle::thread_local;
 pub(crate) use shuttle::{future::yield_now, sync::MutexGuard};
 
 const NEVER: Duration = Duration::from_secs(60 * 60);

@@ -19,7 +19,10 @@ use proptest::prelude::*;
 use super::{After, Answer, Ask, Queue, Submit, Wait};
 use crate::{
     config::{Abandon, Limits},
+    entries::Tries,
+    land::{Fate, Fates, How},
     stats::{Outcome, Reason},
+    weights::Limit,
 };
 
 impl Answer for u64 {
@@ -134,7 +137,7 @@ struct World {
 impl World {
     fn new(kind: Kind, limits: Limits, limit: usize) -> Self {
         Self {
-            queue: Queue::new(limits.clone(), limit, false),
+            queue: Queue::new(0, 0, limits.clone(), of_keys(limit), false, false),
             kind,
             limits,
             limit,
@@ -238,7 +241,7 @@ impl World {
         };
         let (found, overloaded) = (self.find(id), self.waiting() >= self.limits.capacity);
         let (now, closed, lonely) = (self.now, self.closed, self.driver.is_none());
-        let mut ask = Some(Ask { key, hash, wait: Wait::Task(Waker::noop().clone()) });
+        let mut ask = Some(ask(key, hash, Wait::Task(Waker::noop().clone())));
         let mut after = After::new();
         let before = self.queue.before();
         let submit = self.queue.submit(&mut ask, nanos(now), may_spawn);
@@ -331,9 +334,9 @@ impl World {
         let Some((generation, true)) = self.driver else { return };
         let mut after = After::new();
         let (due, full) = (self.due > 0, self.full());
-        assert!(self.queue.seal(u64::MAX, most, Reason::Ready).is_none(), "only the driver seals");
+        assert!(self.queue.seal(u64::MAX, nanos(self.now), most, Reason::Ready).is_none(), "only the driver seals");
         let before = self.queue.before();
-        let sealed = self.queue.seal(generation, most, Reason::Settled).expect("the driver seals");
+        let sealed = self.queue.seal(generation, nanos(self.now), most, Reason::Settled).expect("the driver seals");
         self.queue.account(before, &mut after);
         let expected = if due {
             Reason::Manual
@@ -416,7 +419,10 @@ impl World {
                 }
             }
         };
-        self.event(model, |queue, after| while queue.land(flight.id, now, may_spawn, answer, after) {});
+        let mut all = 0..flight.keys.len();
+        self.event(model, |queue, after| {
+            while queue.land(flight.id, &mut all, How { last: true, now, may_spawn }, &mut Told(answer), after) {}
+        });
     }
 
     fn ask_many(&mut self, ids: &[u8]) {
@@ -428,7 +434,7 @@ impl World {
         for id in ids {
             let seat = u32::try_from(cells.len()).expect("few");
             let hash = if kind == Kind::HashAlike { 7 } else { u32::from(*id).wrapping_mul(0x9E37_79B9) };
-            let mut ask = Some(Ask { key: Key { id: *id, kind }, hash, wait: Wait::Group { group, seat } });
+            let mut ask = Some(ask(Key { id: *id, kind }, hash, Wait::Group { group, seat }));
             match self.queue.submit(&mut ask, now, true) {
                 Submit::Waits { cell, .. } => cells.push(cell),
                 Submit::Again { seat } => assert!((seat as usize) < cells.len()),
@@ -496,7 +502,7 @@ impl World {
             let view = self.queue.look(generation, nanos(self.now)).expect("named");
             let taken = self.flights.len() + usize::from(slot);
             assert_eq!((view.due, view.full), (self.due > 0, self.full()));
-            assert_eq!(view.slot_free, taken < self.limits.max_in_flight, "invariant 3");
+            assert_eq!(view.slot_free, taken < self.limits.max_in_flight, "invariant 3"); // ripe keys there are
             assert_eq!(view.moment.keys, self.order.len());
             let age = self.now - self.keys[self.order[0]].1;
             assert_eq!(view.moment.age, Duration::from_nanos(u64::from(age) << 16), "the age of the oldest queued key");
@@ -521,6 +527,23 @@ impl World {
         }
         assert!(self.queue.is_empty(), "invariant 8: nothing is left at rest");
     }
+}
+
+/// Every key is told.
+struct Told<F>(F);
+
+impl<F: FnMut(usize) -> u64> Fates<Key, u64> for Told<F> {
+    fn fate(&mut self, position: usize, _: Tries, _: bool) -> Fate<Key, u64> {
+        Fate::Tell((self.0)(position))
+    }
+}
+
+const fn of_keys(keys: usize) -> Limit {
+    Limit { keys, weight: [u64::MAX; 2] }
+}
+
+const fn ask(key: Key, hash: u32, wait: Wait) -> Ask<Key> {
+    Ask { key, hash, weight: [0; 2], wait, chain: None }
 }
 
 /// The model counts in units of the queue's stamps, 2¹⁶ ns, from a time that is not theirs.
@@ -570,27 +593,29 @@ proptest! {
         ids in prop::collection::vec((0..4_u8, any::<u32>()), 1..40),
         seal_every in 1..5_usize,
     ) {
-        let mut queue = Queue::<Key, u64>::new(limits(2, 1_000, true, false), 3, false);
+        let mut queue = Queue::<Key, u64>::new(0, 0, limits(2, 1_000, true, false), of_keys(3), false, false);
         let (mut cells, mut driver, mut flights) = (Vec::new(), None, Vec::new());
-        let step = |queue: &mut Queue<Key, u64>, driver: &mut Option<u64>, flights: &mut Vec<u32>| {
+        let step = |queue: &mut Queue<Key, u64>, driver: &mut Option<u64>, flights: &mut Vec<(u32, usize)>| {
             let mut after = After::new();
             if let Some(generation) = driver.take() {
                 if queue.drive.take_slot(generation) {
                     let before = queue.before();
-                    flights.extend(queue.seal(generation, usize::MAX, Reason::Ready).map(|sealed| sealed.flight));
+                    let sealed = queue.seal(generation, 0, usize::MAX, Reason::Ready);
+                    flights.extend(sealed.map(|sealed| (sealed.flight, sealed.keys.len())));
                     queue.account(before, &mut after);
                     *driver = after.spawn;
                 } else {
                     *driver = Some(generation);
                 }
             }
-            if let Some(flight) = flights.pop() {
-                while queue.land(flight, 0, true, |_| 1, &mut after) {}
+            if let Some((flight, size)) = flights.pop() {
+                let mut all = 0..size;
+                while queue.land(flight, &mut all, How { last: true, now: 0, may_spawn: true }, &mut Told(|_| 1), &mut after) {}
             }
         };
         for (count, (id, hash)) in ids.into_iter().enumerate() {
             let key = Key { id, kind: Kind::HashAtRandom };
-            let mut ask = Some(Ask { key, hash, wait: Wait::Task(Waker::noop().clone()) });
+            let mut ask = Some(ask(key, hash, Wait::Task(Waker::noop().clone())));
             let (mut after, before) = (After::new(), queue.before());
             let Submit::Waits { cell, .. } = queue.submit(&mut ask, 0, true) else { panic!("there is room") };
             queue.account(before, &mut after);

@@ -1,6 +1,7 @@
 //! Loaders that hang, answer late, wait for each other or leave things behind (L9 to L12, L14 to L18).
 
 use std::{
+    error::Error as _,
     future::pending,
     pin::pin,
     sync::{Arc, OnceLock},
@@ -124,11 +125,16 @@ fn cycle(through_a_task: bool) -> (Batcher<u32, u32>, Batcher<u32, u32>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn l14_loaders_that_wait_for_each_other_time_out() {
-    for through_a_task in [false, true] {
+async fn l14_loaders_that_wait_for_each_other_are_a_cycle_at_once_and_through_a_task_time_out() {
+    for (through_a_task, ends_with, after) in [(false, Outcome::Load, 0), (true, Outcome::TimedOut, 30)] {
         let ((a, b), start) = (cycle(through_a_task), Instant::now());
-        assert_eq!(a.get(0).await.unwrap_err().outcome(), Outcome::TimedOut);
-        assert_eq!(start.elapsed(), Duration::from_secs(30));
+        let error = a.get(0).await.unwrap_err();
+        assert_eq!((error.outcome(), start.elapsed()), (ends_with, Duration::from_secs(after)));
+        if !through_a_task {
+            let of_b = error.source().and_then(|error| error.downcast_ref::<Error<AnyError>>());
+            let of_a = of_b.and_then(|error| error.source()?.downcast_ref::<Error<AnyError>>());
+            assert_eq!(of_a.map(Error::outcome), Some(Outcome::Cycle));
+        }
         idle().await; // the load of `b` began at the same instant
         assert_empty(&a);
         assert_empty(&b);

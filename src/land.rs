@@ -1,0 +1,201 @@
+//! The queue, third part: how a flight ends.
+//!
+//! Owns: handing out what became of each key of a batch, piece by piece: an answer, or another place in the queue.
+//! Refuses to know: how that was decided (`reply.rs`), and what runs between two pieces (`isolate.rs`). The rules and
+//! invariants are those of `queue.rs`.
+#![warn(clippy::arithmetic_side_effects)]
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    task::Waker,
+};
+
+use crate::{
+    broken::broken,
+    config::Abandon,
+    entries::{At, Entry, Tries},
+    queue::Queue,
+    waiters::{After, Answer, NONE},
+};
+
+/// Keys landed under one hold of the lock.
+const CHUNK: usize = 128;
+
+/// What becomes of a key when its load is over.
+pub(crate) enum Fate<K, A> {
+    Tell(A),
+    /// It is queued again, not to be sent before `until`. `or` is told if its comparison panics.
+    Again {
+        key: K,
+        tries: Tries,
+        until: u64,
+        or: A,
+    },
+}
+
+/// How a piece of a flight lands.
+#[derive(Clone, Copy)]
+pub(crate) struct How {
+    /// Its load is over and its future dropped, and no other piece comes: the slot is free from the first call on.
+    pub(crate) last: bool,
+    pub(crate) now: u64,
+    /// Keys may be queued; else they are all answered.
+    pub(crate) may_spawn: bool,
+}
+
+/// The fates of the keys of a flight, by position.
+pub(crate) trait Fates<K, A> {
+    /// `again`: the key may be queued again; with `false` it must be told.
+    fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, A>;
+}
+
+impl<K, A: Answer> Queue<K, A> {
+    /// Whether nobody waits for the load any more, so that it must be dropped. If not, the flight is woken by `waker`
+    /// when it comes to that, and what is left in `waker` is to be dropped.
+    pub(crate) fn poll_dying(&mut self, flight: u32, waker: &mut Option<Waker>) -> bool {
+        let flight = self.flight_mut(flight);
+        if !flight.dying {
+            std::mem::swap(&mut flight.bell, waker);
+        }
+        flight.dying
+    }
+
+    /// Hands out the fates of some positions of a flight, so many at a time; `false` when these were the last.
+    pub(crate) fn land(
+        &mut self,
+        flight: u32,
+        positions: &mut impl Iterator<Item = usize>,
+        how: How,
+        fates: &mut impl Fates<K, A>,
+        after: &mut After<K, A>,
+    ) -> bool
+    where
+        K: Eq,
+    {
+        let landing = self.flight_mut(flight);
+        if how.last && !std::mem::replace(&mut landing.landing, true) {
+            after.wakers.extend(landing.bell.take());
+            let had_slot = landing.slot;
+            if self.drive.free_slot(had_slot) || self.watched {
+                self.drive.ring(after);
+            }
+        }
+        for _ in 0..CHUNK {
+            let Some(position) = positions.next() else {
+                if how.last {
+                    after.batch = self.flights.remove(flight).map(|flight| flight.keys);
+                    self.rest(after);
+                }
+                return false;
+            };
+            self.land_one(flight, position, how, fates, after);
+        }
+        true
+    }
+
+    fn land_one(
+        &mut self,
+        flight: u32,
+        position: usize,
+        how: How,
+        fates: &mut impl Fates<K, A>,
+        after: &mut After<K, A>,
+    ) where
+        K: Eq,
+    {
+        let carrier = self.flight_mut(flight);
+        let Some(entry) = carrier.entries.get_mut(position).map(|entry| std::mem::replace(entry, NONE)) else { return };
+        if entry == NONE {
+            return; // told with an earlier piece
+        }
+        if how.may_spawn && self.entries.requeue(entry, how.now) {
+            return self.has_arrived();
+        }
+        let (wanted, tries) = (self.entries.get(entry).head != NONE, self.entries.tries(entry));
+        if wanted {
+            self.lose_one(flight);
+        }
+        match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
+            Fate::Again { key, tries, until, or } => self.ask_again(entry, key, tries, until, or, after),
+            Fate::Tell(answer) => {
+                self.tell(entry, answer, after);
+                if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(entry) {
+                    after.keys.push(key);
+                }
+            }
+        }
+    }
+
+    /// One key less that somebody waits for; a flight nobody waits for is dying, if it is to be.
+    pub(crate) fn lose_one(&mut self, flight: u32) -> bool {
+        let aborts = self.limits.abandon == Abandon::Abort;
+        let carrier = self.flight_mut(flight);
+        carrier.wanted = carrier.wanted.saturating_sub(1);
+        let deserted = carrier.wanted == 0 && aborts && !carrier.landing && !carrier.dying;
+        carrier.dying |= deserted;
+        deserted
+    }
+
+    /// Queues an entry again that somebody waits for, or moves those who do to the entry that its key has by now.
+    fn ask_again(&mut self, entry: u32, key: K, tries: Tries, until: u64, or: A, after: &mut After<K, A>)
+    where
+        K: Eq,
+    {
+        self.stats.asked_again = self.stats.asked_again.saturating_add(1);
+        let (hash, is_indexed) = (self.entries.get(entry).hash, self.entries.is_indexed(entry));
+        let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
+        // its flight could not be joined, or is not to be any more, so the key may have come anew
+        let other = (!is_indexed).then(|| catch_unwind(AssertUnwindSafe(|| self.entries.find(&key, hash, flown))));
+        match other {
+            Some(Err(panic)) => {
+                std::mem::forget(panic); // its drop is user code; leaked rather than run under the lock
+                after.keys.push(key);
+                self.tell(entry, or, after);
+                self.entries.remove(entry);
+                return;
+            }
+            Some(Ok(Some(other))) => {
+                after.keys.extend(self.expect(other, key));
+                let from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
+                let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
+                self.entries.add_nested(other, nested);
+                self.entries.remove(entry);
+            }
+            Some(Ok(None)) | None => {
+                self.entries.ask_again(entry, key, tries, until);
+                self.has_arrived();
+            }
+        }
+        after.answers.push(or);
+    }
+
+    /// Takes those positions out of a piece that nobody waits for any more: they are not sent, and asked anew if
+    /// somebody comes. Says how many are left.
+    pub(crate) fn shed(&mut self, flight: u32, piece: &mut Vec<usize>) {
+        piece.retain(|position| {
+            let entry = self.flight_mut(flight).entries.get(*position).copied().unwrap_or(NONE);
+            let wanted = entry != NONE && self.entries.get(entry).head != NONE;
+            if !wanted && entry != NONE {
+                self.entries.remove(entry);
+                if let Some(place) = self.flight_mut(flight).entries.get_mut(*position) {
+                    *place = NONE;
+                }
+            }
+            wanted
+        });
+    }
+
+    /// How many keys of a piece are still waited for, and what they weigh.
+    pub(crate) fn wanted(&self, flight: u32, piece: &[usize]) -> (usize, [u64; 2]) {
+        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
+        let entries = piece.iter().filter_map(|position| entries.get(*position));
+        let mut sum = (0_usize, [0_u64; 2]);
+        for entry in entries.filter(|entry| **entry != NONE && self.entries.get(**entry).head != NONE) {
+            sum.0 = sum.0.saturating_add(1);
+            for (sum, weight) in sum.1.iter_mut().zip(self.entries.weight(*entry)) {
+                *sum = sum.saturating_add(weight);
+            }
+        }
+        sum
+    }
+}

@@ -1,0 +1,161 @@
+//! The queue, second part: how a batch leaves.
+//!
+//! Owns: what the driver sees of the queue, and the moment in which keys become a flight. Refuses to know: what the
+//! driver waits for in between (`flight.rs`). The rules and invariants are those of `queue.rs`.
+#![warn(clippy::arithmetic_side_effects)]
+
+use std::sync::Arc;
+
+use crate::{
+    chain::Chain,
+    dispatch::Moment,
+    entries::{At, Lane},
+    queue::{Flight, Queue},
+    stats::Reason,
+    waiters::{After, Answer, NONE},
+    weights::{Limit, Weight},
+};
+
+/// What a driver sees.
+#[expect(clippy::struct_excessive_bools, reason = "they are looked at one by one")]
+pub(crate) struct View {
+    pub(crate) moment: Moment,
+    pub(crate) first: u64,
+    pub(crate) due: bool,
+    pub(crate) full: bool,
+    pub(crate) slot_free: bool,
+    /// Keys are queued that need no slot.
+    pub(crate) nested: bool,
+    /// When the next key ripens, in nanoseconds from now.
+    pub(crate) ripens: Option<u64>,
+    pub(crate) rings: u64,
+    pub(crate) arrivals: u64,
+}
+
+/// A batch that has left the queue.
+pub(crate) struct Sealed<K> {
+    pub(crate) flight: u32,
+    pub(crate) keys: Arc<Vec<K>>,
+    pub(crate) hashes: Vec<u32>,
+    pub(crate) reason: Reason,
+    pub(crate) left: usize,
+    /// What is asked inside this flight has this chain.
+    pub(crate) chain: Arc<Chain>,
+}
+
+impl<K, A: Answer> Queue<K, A> {
+    /// What the driver sees, unless it is not the driver any more.
+    pub(crate) fn look(&mut self, generation: u64, now: u64) -> Option<View> {
+        if !self.drive.is_named(generation) {
+            return None;
+        }
+        self.entries.ripen(now);
+        let (keys, limit, in_flight) = (self.entries.ripe(), self.limit.keys, self.drive.in_flight());
+        Some(View {
+            moment: Moment { keys, limit, age: self.entries.age(now), passes: 0, quiet: 0, in_flight },
+            first: self.entries.firsts(),
+            due: self.entries.is_due(),
+            full: self.is_full(),
+            slot_free: self.drive.has_free_slot() && keys > 0,
+            nested: self.entries.nested() > 0,
+            ripens: self.entries.ripens().map(|time| time.saturating_sub(now)),
+            rings: self.drive.rings(),
+            arrivals: self.arrivals,
+        })
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        let counted = self.waiters.waiting().saturating_sub(self.waiters.nested.len());
+        self.entries.is_full(&self.limit) || counted >= self.limits.capacity
+    }
+
+    /// Whether the driver, with or without a slot as it is, could seal a batch.
+    pub(crate) fn can_seal(&self) -> bool {
+        self.entries.nested() > 0 || self.entries.ripe() > 0 && self.drive.holds_slot()
+    }
+
+    /// The queue is empty: its driver is none any more and gives back what it holds.
+    pub(crate) fn dismiss_driver(&mut self, after: &mut After<K, A>) {
+        self.drive.dismiss(after);
+        self.rest(after);
+    }
+
+    /// How many keys would be sealed now, and what they weigh.
+    pub(crate) fn sealable(&mut self, now: u64) -> (usize, Weight) {
+        self.entries.ripen(now);
+        self.entries.sealable(&self.limit)
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+    }
+
+    /// The batch leaves: at most `most` keys, in their order, nested ones or others. If keys remain, [`Self::account`]
+    /// names a successor under the same lock. If there is nothing to seal the driver, if this is it, begins again.
+    pub(crate) fn seal(&mut self, generation: u64, now: u64, most: usize, reason: Reason) -> Option<Sealed<K>> {
+        if !self.drive.is_named(generation) {
+            return None;
+        }
+        let size = self.sealable(now).0.min(most);
+        if !self.can_seal() || size == 0 {
+            self.drive.give_back(generation);
+            return None;
+        }
+        let nested = self.entries.nested() > 0;
+        let first = self.entries.first().map(|first| &self.entries.get(first).at);
+        let reason = match first {
+            _ if nested => Reason::Nested,
+            Some(At::Queued { lane: Lane::Again, .. }) => Reason::Retry,
+            _ if self.entries.is_due() => Reason::Manual,
+            _ if self.is_full() => Reason::Full,
+            _ => reason,
+        };
+        let mut keys = Vec::with_capacity(size);
+        let (mut hashes, mut entries) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        self.numbers = self.numbers.wrapping_add(1);
+        let flight = self.flights.insert(Flight {
+            keys: Arc::default(),
+            entries: Vec::new(),
+            wanted: size,
+            bell: None,
+            dying: false,
+            landing: false,
+            slot: !nested,
+            number: self.numbers,
+        });
+        let mut repeats = false;
+        for position in (0..).take(size) {
+            let Some(entry) = self.entries.first() else { break };
+            keys.push(self.entries.unqueue(entry, At::Flying { flight, position }));
+            hashes.push(self.entries.get(entry).hash);
+            entries.push(entry);
+            repeats |= self.entries.tries(entry).failed > 0;
+            if !self.limits.join_in_flight {
+                self.entries.unindex(entry);
+            }
+        }
+        let own = (self.waiters.nested.batcher(), self.numbers);
+        let heads = entries.iter().map(|entry| self.entries.get(*entry).head).filter(|_| nested);
+        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head))));
+        let keys = Arc::new(keys);
+        let sealed = self.flight_mut(flight);
+        (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
+        self.drive.leave(!nested);
+        self.stats.count_load(reason, size);
+        self.repeated = self.repeated.saturating_add(repeats.into());
+        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), chain })
+    }
+
+    /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.
+    pub(crate) fn fail_queued(&mut self, generation: u64, answer: impl Fn() -> A, after: &mut After<K, A>) {
+        if !self.drive.is_named(generation) {
+            return;
+        }
+        while let Some(entry) = self.entries.any_queued() {
+            after.keys.push(self.entries.unqueue(entry, At::Flying { flight: NONE, position: NONE }));
+            self.tell(entry, answer(), after);
+            self.entries.remove(entry);
+        }
+        self.dismiss_driver(after);
+    }
+}

@@ -20,13 +20,14 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
 use tracing::{Instrument, Span, field};
 
 use crate::{
     broken::broken,
-    dispatch::Decision,
+    dispatch::{Asked, Decision, Watch},
     error::Error,
     gate::{self, Permit, Want},
     queue::Sealed,
@@ -122,18 +123,19 @@ where
         let early = if broken!("sealed before the gate") { self.shared.lock().sealable() } else { usize::MAX };
         let permits = self.gates().await?; // Cancel: places and permits are given back as they are dropped.
         let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
-        let limit = self.shared.limit();
+        let (limit, now) = (self.shared.limit(), self.shared.now());
         let sealed = self.shared.event(None, |queue, _| {
             queue.set_limit(limit);
+            queue.keep_pace(now);
             queue.seal(self.generation, most, reason)
         })?;
         let shared = Arc::clone(&self.shared);
-        Some((Flight { shared, sealed, landed: false }, permits))
+        Some((Flight { shared, sealed, since: now, landed: false }, permits))
     }
 
     async fn policy_and_slot(&self) -> Option<Reason> {
         let dispatch = &self.shared.settings.dispatch;
-        let (mut passes, mut quiet, mut arrivals) = (0_u32, 0_u32, 0);
+        let mut watch = Watch::default();
         let mut seen = (None, Instant::now()); // the first key, and since when by our own clock
         loop {
             let limit = self.shared.limit();
@@ -143,29 +145,18 @@ where
                 queue.set_limit(limit);
                 queue.look(self.generation, now)?
             };
-            if std::mem::replace(&mut arrivals, view.arrivals) != view.arrivals {
-                quiet = 0;
-            }
             if seen.0 != Some(view.first) {
                 seen = (Some(view.first), Instant::now());
             }
             view.moment.age = view.moment.age.max(seen.1.elapsed()); // the key may have come by another runtime's clock
-            (view.moment.passes, view.moment.quiet) = (passes, quiet);
-            let decision = if view.slot_free {
-                dispatch.decide(&view.moment, view.due, view.full)
-            } else {
-                Decision::Wait // for a slot; no timer runs meanwhile
-            };
-            match decision {
+            let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
+            match watch.decide(dispatch, asked, view.arrivals, view.slot_free) {
                 Decision::Leave(reason) => {
                     if self.shared.lock().drive.take_slot(self.generation) {
                         return Some(reason);
                     }
                 }
-                Decision::NextPass => {
-                    yield_now().await; // Cancel: nothing is held.
-                    (passes, quiet) = (passes.saturating_add(1), quiet.saturating_add(1));
-                }
+                Decision::NextPass => yield_now().await, // Cancel: nothing is held.
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
                     timeout(wait, self.rung(Some(view.rings))).await.ok();
@@ -219,6 +210,7 @@ where
 struct Flight<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     sealed: Sealed<K>,
+    since: u64,
     landed: bool,
 }
 
@@ -295,8 +287,14 @@ where
     fn land(&mut self, end: End<K, V, E>, span: &Span) {
         let mut landing = Landing::of(end, &self.sealed, |key| self.shared.hash(key));
         landing.record(span);
-        landing.count(self.shared.lock().stats_mut());
         let now = self.shared.now();
+        {
+            let mut queue = self.shared.lock();
+            landing.count(queue.stats_mut());
+            if landing.is_answered() || broken!("failures are timed") {
+                queue.pace.loaded(Duration::from_nanos(now.saturating_sub(self.since)));
+            }
+        }
         while !self.landed {
             self.landed = self.shared.event(None, |queue, after| {
                 !queue.land(self.sealed.flight, now, true, |position| landing.reply(position), after)

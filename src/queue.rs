@@ -40,6 +40,7 @@ use crate::{
     dispatch::Moment,
     drive::Drive,
     entries::{At, Entries, Entry},
+    pace::Pace,
     pages::Pages,
     stats::{Outcome, Reason, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
@@ -110,6 +111,7 @@ pub(crate) struct Queue<K, A> {
     flights: Pages<Flight<K>>,
     pub(crate) drive: Drive,
     arrivals: u64,
+    pub(crate) pace: Pace,
     closers: Vec<Waker>,
     closed: bool,
     handles: usize,
@@ -128,6 +130,7 @@ impl<K, A: Answer> Queue<K, A> {
             flights: Pages::new(),
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
+            pace: Pace::default(),
             closers: Vec::new(),
             closed: false,
             handles: 1,
@@ -267,8 +270,10 @@ impl<K, A: Answer> Queue<K, A> {
             return None;
         }
         let (keys, limit, in_flight) = (self.entries.queued(), self.limit, self.drive.in_flight());
+        let (rate, load_time) = (self.pace.rate(self.arrivals, now), self.pace.load_time());
+        let age = self.entries.age(now);
         Some(View {
-            moment: Moment { keys, limit, age: self.entries.age(now), passes: 0, quiet: 0, in_flight },
+            moment: Moment { keys, limit, age, passes: 0, quiet: 0, in_flight, rate, load_time },
             first: self.entries.firsts(),
             due: self.entries.is_due(),
             full: self.is_full(),
@@ -295,6 +300,11 @@ impl<K, A: Answer> Queue<K, A> {
 
     pub(crate) fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
+    }
+
+    /// A batch is about to leave.
+    pub(crate) fn keep_pace(&mut self, now: u64) {
+        self.pace.arrived(self.arrivals, now);
     }
 
     /// The batch leaves: at most `most` keys, in the order in which they came. If keys remain, [`Self::account`] names

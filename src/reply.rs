@@ -97,6 +97,11 @@ impl<V, E> Landing<V, E> {
         }
     }
 
+    /// Whether the load returned answers.
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.whole.is_none()
+    }
+
     pub(crate) fn count(&self, stats: &mut Stats) {
         stats.foreign = stats.foreign.saturating_add(self.foreign);
         stats.repeated = stats.repeated.saturating_add(self.repeated);

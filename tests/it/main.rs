@@ -14,6 +14,7 @@
 )]
 
 mod abuse;
+mod adaptive;
 mod auto_traits;
 mod batching;
 mod cancel;

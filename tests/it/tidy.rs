@@ -8,7 +8,10 @@ use std::{
 
 /// Which layer a module of the engine belongs to; arrows only point down.
 const LAYERS: [&[&str]; 2] = [
-    &["answers", "broken", "config", "dispatch", "drive", "entries", "error", "pages", "queue", "stats", "waiters"],
+    &[
+        "answers", "broken", "config", "dispatch", "drive", "entries", "error", "pace", "pages", "queue", "stats",
+        "waiters",
+    ],
     &["batcher", "builder", "flight", "gate", "get", "loader", "many", "reply", "shared", "sync"],
 ];
 

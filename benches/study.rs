@@ -1,21 +1,21 @@
 //! The study of dispatch: what every policy makes of the same work, in a discrete-event simulation.
 //!
 //! `cargo bench --bench study` prints latency and loads per key of every policy in every case, then the regret of every
-//! policy, and fails if that of `adaptive` is above its bars. Nothing waits: it takes a second or two. The decisions are
-//! the crate's own (`src/dispatch.rs`, `src/pace.rs`), compiled in as they are; only what calls them is simulated. It is
-//! seeded, and every policy meets the same arrivals.
+//! policy, and fails if that of `adaptive` is above its bars. Nothing waits: it takes a second or two. The decisions
+//! are the crate's own (`src/dispatch.rs`, `src/pace.rs`), compiled in as they are; only what calls them is simulated.
+//! It is seeded, and every policy meets the same arrivals.
 //!
 //! * **Work.** Poisson arrivals of 100 to 50,000 distinct keys per second; requests at 5 and 200 per second, each of 20
 //!   keys over 200 µs and, when the last of them is answered, 20 more; closed loops of 1, 32 and 1,000 clients, each of
 //!   which asks again within a pass of being answered.
 //! * **Upstream.** A load of b keys takes α + b·α/200, α 0.2, 1, 5 and 20 ms.
-//! * **Engine.** 8 slots, at most 100 keys per batch (the default). A pass of the scheduler takes 50 µs. A timer fires at
-//!   the first whole millisecond at or after its deadline, as tokio's do.
-//! * **Cost.** Mean latency / α + κ · loads / keys; κ, 0.3, 1 or 3, is the latency that a load is worth. *Regret* is the
-//!   cost over that of the best policy of the case, of all that are listed.
+//! * **Engine.** 8 slots, at most 100 keys per batch (the default). A pass of the scheduler takes 50 µs. A timer fires
+//!   at the first whole millisecond at or after its deadline, as tokio's do.
+//! * **Cost.** Mean latency / α + κ · loads / keys; κ, 0.3, 1 or 3, is the latency that a load is worth. *Regret* is
+//!   the cost over that of the best policy of the case, of all that are listed.
 //!
-//! `PASS=5 LIMIT=1000 cargo bench --bench study` takes a pass for 5 µs and allows 1,000 keys per batch. The bars are for
-//! the values above; with others it only reports.
+//! `PASS=5 LIMIT=1000 cargo bench --bench study` takes a pass for 5 µs and allows 1,000 keys per batch. The bars are
+//! for the values above; with others it only reports.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, reason = "a study prints what it found")]
 #![allow(
     clippy::cast_precision_loss,
@@ -70,7 +70,7 @@ struct Engine {
     pass: u64,
 }
 
-// ---- chance ------------------------------------------------------------------------------------------------------------
+// ---- chance ---------------------------------------------------------------------------------------------------------
 
 struct Random(u64);
 
@@ -94,7 +94,7 @@ impl Random {
     }
 }
 
-// ---- work --------------------------------------------------------------------------------------------------------------
+// ---- work -----------------------------------------------------------------------------------------------------------
 
 #[derive(Clone, Copy)]
 enum Work {
@@ -135,7 +135,7 @@ impl Work {
     }
 }
 
-// ---- the world ---------------------------------------------------------------------------------------------------------
+// ---- the world ------------------------------------------------------------------------------------------------------
 
 enum Event {
     /// A key is asked for, by a client or as part of a request.
@@ -391,7 +391,7 @@ impl World<'_> {
     }
 }
 
-// ---- policies ----------------------------------------------------------------------------------------------------------
+// ---- policies -------------------------------------------------------------------------------------------------------
 
 /// Leaves at once while fewer loads run, else when one ends.
 struct WhileBusy(usize);
@@ -403,9 +403,12 @@ impl Policy for WhileBusy {
 }
 
 fn policies() -> Vec<(String, Dispatch)> {
+    let adaptive = |micros| Dispatch::adaptive().max_delay(Duration::from_micros(micros));
     let settle = |micros| Dispatch::settle().max_delay(Duration::from_micros(micros));
     let mut all = vec![
         ("adaptive".into(), Dispatch::adaptive()),
+        ("adaptive, at most 0.25 ms".into(), adaptive(250)),
+        ("adaptive, at most 16 ms".into(), adaptive(16_000)),
         ("settle".into(), Dispatch::settle()),
         ("settle, at most 0.25 ms".into(), settle(250)),
         ("settle, at most 16 ms".into(), settle(16_000)),
@@ -419,7 +422,7 @@ fn policies() -> Vec<(String, Dispatch)> {
     all
 }
 
-// ---- what comes of it --------------------------------------------------------------------------------------------------
+// ---- what comes of it -----------------------------------------------------------------------------------------------
 
 /// The regrets of one policy, each with its case.
 struct Regrets {
@@ -453,7 +456,7 @@ fn main() -> ExitCode {
             let case = format!("{}, loads of {} ms", work.name(), alpha * 1e3);
             let outcomes: Vec<_> =
                 policies.iter().map(|(_, dispatch)| World::run(work, alpha, engine, dispatch)).collect();
-            println!("\n{case:<40} mean ms     p99 ms  loads/key  regret at κ 0.3, 1, 3");
+            println!("\n{case:<40} mean ms     p99 ms  loads/key  regret, κ 0.3, 1, 3");
             let costs = KAPPAS.map(|kappa| {
                 let cost = |outcome: &Outcome| outcome.mean / alpha + kappa * outcome.loads_per_key;
                 let costs: Vec<_> = outcomes.iter().map(cost).collect();
@@ -480,7 +483,7 @@ fn main() -> ExitCode {
     }
     let (cases, mean, worst) = (regrets[0].of.len(), regrets[0].mean(), regrets[0].worst().0);
     println!(
-        "\nstudy of dispatch: {cases} cases; regret of adaptive: mean {mean:.3} (at most {}), worst {worst:.3} (at most {})",
+        "\nstudy of dispatch: {cases} cases; adaptive: mean regret {mean:.3} (at most {}), worst {worst:.3} (at most {})",
         BARS.0, BARS.1
     );
     if engine != usual || cases > 0 && mean <= BARS.0 && worst <= BARS.1 {

@@ -24,8 +24,8 @@ use crate::{
 ///
 /// # Choosing a value
 ///
-/// * [`adaptive`](Self::adaptive), the default: answers a lone get at once, gathers everything that is asked "at the same
-///   time", and waits a little longer where keys come so fast and loads take so long that this saves loads.
+/// * [`adaptive`](Self::adaptive), the default: answers a lone get at once, gathers everything that is asked "at the
+///   same time", and waits a little longer where keys come so fast and loads take so long that this saves loads.
 /// * [`settle`](Self::settle): never waits once nothing more comes, whatever a load costs. Right for resolvers whose
 ///   keys all come together, and where what leaves when must not depend on what was before.
 /// * [`window`](Self::window): calls are scarce and latency is not, as under a quota.
@@ -69,6 +69,54 @@ const HALF_TICK: Duration = Duration::from_micros(500);
 const WORTH_IT: f64 = 1.5;
 
 impl Dispatch {
+    /// Leave when waiting longer would cost callers more than another load does; at the latest after `max_delay`, 2 ms.
+    /// The default.
+    ///
+    /// It knows two numbers: λ, the distinct keys that come per second, remembered for about 200 ms, and α, the moving
+    /// mean of how long loads take, in seconds; each new load that returns answers weighs an eighth. Loads that fail or
+    /// are dropped do not count. Both are zero in the beginning. A batch leaves
+    ///
+    /// * when it is full, as soon as a slot is free;
+    /// * as soon as a load ends, if it had to wait for a slot; until then no timer runs;
+    /// * when it has *settled*, which is that no new key came for two passes of the scheduler, and has either N\* keys
+    ///   or a first key that is (N\* − 1)/λ old, where N\* = √(2·λ·α). If N\* is at most 1.5, settling is enough; so it
+    ///   is for a lone get on an idle batcher, which costs no timer;
+    /// * though keys keep coming, when its first key is N\*/λ = √(2·α/λ) old, but not before two passes. While λ or α
+    ///   is zero, when it is `max_delay` old.
+    ///
+    /// None of these waits is longer than [`max_delay`](Self::max_delay). tokio's timers tick in milliseconds: a wait
+    /// of a millisecond or more is a timer, a shorter one is made of passes, at most 64 of them; after that, less than
+    /// half a millisecond is not waited for any more.
+    ///
+    /// # Where the formula comes from
+    ///
+    /// A square-root law, as for the size of an order: a batch of N keys that come at the rate λ makes them wait
+    /// (N − 1)/(2·λ) in the mean and costs each of them 1/N of a load. If a load is worth α, its own time, the sum is
+    /// least at N\* = √(2·λ·α).
+    ///
+    /// The rest was chosen by a study that anyone can run: `cargo bench --bench study` simulates every policy under
+    /// nine kinds of work and four speeds of the upstream, says what each made of latency and loads, and fails if this
+    /// one is off by more than 1.25 in the mean or 2.0 at worst. Regret is the cost, mean latency/α + κ·loads/keys with
+    /// κ 0.3, 1 and 3, over that of the best policy of the case:
+    ///
+    /// | policy | mean regret | worst regret |
+    /// |---|---|---|
+    /// | adaptive | 1.07 | 1.55: 5 requests/s, α 0.2 ms, κ 0.3 |
+    /// | settle | 1.21 | 4.84: 50,000 keys/s, α 0.2 ms, κ 0.3 |
+    /// | immediate | 1.24 | 2.29: closed loop of 32, α 20 ms, κ 3 |
+    /// | a new batch while fewer than 4 loads run | 1.22 | 2.03: closed loop of 32, α 20 ms, κ 3 |
+    /// | a new batch while none runs | 1.26 | 1.86: closed loop of 32, α 20 ms, κ 3 |
+    /// | window 0.25 ms | 1.48 | 3.97: closed loop of 1, α 0.2 ms, κ 0.3 |
+    /// | window 1 ms | 2.05 | 7.80: closed loop of 1, α 0.2 ms, κ 0.3 |
+    /// | window 4 ms | 3.69 | 19.3: closed loop of 1, α 0.2 ms, κ 0.3 |
+    /// | window 16 ms | 9.16 | 65.3: closed loop of 1, α 0.2 ms, κ 0.3 |
+    ///
+    /// It gains nothing where slots or `max_batch` decide. It does not make batches smaller than they come: if a load
+    /// of many keys is slow, set [`max_batch`](crate::Builder::max_batch).
+    pub const fn adaptive() -> Self {
+        Self(Kind::Adaptive { max_delay: MAX_DELAY })
+    }
+
     /// Leave as soon as a slot is free. Keys gather only while no slot is free or a gate is shut.
     pub const fn immediate() -> Self {
         Self(Kind::Immediate)
@@ -90,46 +138,6 @@ impl Dispatch {
         Self(Kind::Settle { max_delay: MAX_DELAY })
     }
 
-    /// Leave when waiting longer would cost callers more than another load does; at the latest after `max_delay` (2 ms).
-    /// The default.
-    ///
-    /// It knows two numbers: λ, the distinct keys that come per second, remembered for about 200 ms, and α, the moving
-    /// mean of how long loads take, in seconds; each new load that returns answers weighs an eighth. Loads that fail or
-    /// are dropped do not count. Both are zero in the beginning. A batch leaves
-    ///
-    /// * when it is full, as soon as a slot is free;
-    /// * as soon as a load ends, if it had to wait for a slot; until then no timer runs;
-    /// * when it has *settled*, which is that no new key came for two passes of the scheduler, and has either N\* keys or
-    ///   a first key that is (N\* − 1)/λ old, where N\* = √(2·λ·α). If N\* is at most 1.5, settling is enough; so it is
-    ///   for a lone get on an idle batcher, which costs no timer;
-    /// * though keys keep coming, when its first key is N\*/λ = √(2·α/λ) old, but not before two passes. While λ or α is
-    ///   zero, when it is `max_delay` old.
-    ///
-    /// None of these waits is longer than [`max_delay`](Self::max_delay). tokio's timers tick in milliseconds: a wait of
-    /// a millisecond or more is a timer, a shorter one is made of passes, at most 64 of them; after that, less than half
-    /// a millisecond is not waited for any more.
-    ///
-    /// # Where the formula comes from
-    ///
-    /// A square-root law, as for the size of an order: a batch of N keys that come at the rate λ makes them wait (N − 1)/(2·λ)
-    /// in the mean and costs each of them 1/N of a load. If a load is worth α, its own time, the sum is least at
-    /// N\* = √(2·λ·α).
-    ///
-    /// The rest was chosen by a study that anyone can run: `cargo bench --bench study` simulates every policy under nine
-    /// kinds of work and four speeds of the upstream, says what each made of latency and loads, and fails if this one
-    /// is off by more than 1.25 in the mean or 2.0 at worst. Regret is the cost, mean latency/α + κ·loads/keys with κ
-    /// 0.3, 1 and 3, over that of the best policy of the case:
-    ///
-    /// | policy | mean regret | worst regret |
-    /// |---|---|---|
-    /// TABLE
-    ///
-    /// It gains nothing where slots or `max_batch` decide. It does not make batches smaller than they come: if a load of
-    /// many keys is slow, set [`max_batch`](crate::Builder::max_batch).
-    pub const fn adaptive() -> Self {
-        Self(Kind::Adaptive { max_delay: MAX_DELAY })
-    }
-
     /// Leave only what is due: flushed, or queued after [`close`](crate::Batcher::close) or after the last handle's
     /// end. Other keys may fill a batch that leaves; they leave without the due ones if those are given up while the
     /// batch waits at a gate, because a gate that opens is used.
@@ -142,13 +150,14 @@ impl Dispatch {
         Self(Kind::Custom(Arc::new(policy)))
     }
 
-    /// Sets how long [`adaptive`](Self::adaptive) waits, and how long [`settle`](Self::settle) lets keys keep coming; at
-    /// most one day. Default: 2 ms. No effect on the other policies.
+    /// Sets how long [`adaptive`](Self::adaptive) waits, and how long [`settle`](Self::settle) lets keys keep coming;
+    /// at most one day. Default: 2 ms. No effect on the other policies.
     ///
     /// # Choosing a value
     ///
-    /// The latency that you are willing to add for fewer loads. With slow loads and keys that come one by one `adaptive`
-    /// makes use of more than 2 ms: with loads of 200 ms and 100 keys per second N\* is 6, which takes 60 ms to come.
+    /// The latency that you are willing to add for fewer loads. With slow loads and keys that come one by one
+    /// `adaptive` makes use of more than 2 ms: with loads of 200 ms and 100 keys per second N\* is 6, which takes 60 ms
+    /// to come.
     #[must_use]
     pub fn max_delay(mut self, max: Duration) -> Self {
         if let Kind::Settle { max_delay } | Kind::Adaptive { max_delay } = &mut self.0 {
@@ -264,8 +273,8 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// Decides what to do now. `arrivals`: how many keys have come to the queue in all. Without a free slot it waits for
-    /// one, and no timer runs meanwhile.
+    /// Decides what to do now. `arrivals`: how many keys have come to the queue in all. Without a free slot it waits
+    /// for one, and no timer runs meanwhile.
     pub(crate) fn decide(&mut self, dispatch: &Dispatch, mut asked: Asked, arrivals: u64, slot_free: bool) -> Decision {
         if std::mem::replace(&mut self.arrivals, arrivals) != arrivals {
             self.quiet = 0;

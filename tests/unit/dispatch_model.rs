@@ -188,7 +188,8 @@ proptest! {
         let decided = dispatch.decide(&Asked { moment, due: false, full: false, blocked: false });
         let around = [-2e-9, -1e-9, 0.0, 1e-9, 2e-9].map(|error| {
             // a nanosecond of rounding to either side is nobody's fault
-            said(&Moment { age: Duration::from_secs_f64((moment.age.as_secs_f64() + error).clamp(0.0, 1e18)), ..moment }, delay as f64 / 1e9)
+            let age = Duration::from_secs_f64((moment.age.as_secs_f64() + error).clamp(0.0, 1e18));
+            said(&Moment { age, ..moment }, delay as f64 / 1e9)
         });
         let alike = around.iter().any(|said| match (said, &decided) {
             (Decision::In(said), Decision::In(decided)) => said.abs_diff(*decided) <= Duration::from_nanos(5),

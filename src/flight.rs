@@ -285,9 +285,9 @@ where
 
     /// Tells everybody. The slot is free and the lock released before anyone is woken.
     fn land(&mut self, end: End<K, V, E>, span: &Span) {
+        let now = self.shared.now();
         let mut landing = Landing::of(end, &self.sealed, |key| self.shared.hash(key));
         landing.record(span);
-        let now = self.shared.now();
         {
             let mut queue = self.shared.lock();
             landing.count(queue.stats_mut());

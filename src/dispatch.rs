@@ -231,11 +231,11 @@ struct Aim {
 
 impl Aim {
     fn of(moment: &Moment, max_delay: Duration) -> Self {
-        let (rate, load) = (moment.rate, moment.load_time.as_secs_f64());
-        if rate <= 0.0 || load <= 0.0 {
+        let rate = moment.rate;
+        let keys = (2.0 * rate * moment.load_time.as_secs_f64()).sqrt();
+        if keys <= 0.0 {
             return Self { keys: 0.0, linger: Duration::ZERO, longest: max_delay };
         }
-        let keys = (2.0 * rate * load).sqrt();
         // what is too long for a `Duration` is above `max_delay` as well
         let at_most = |seconds: f64| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX).min(max_delay);
         let linger = if keys > WORTH_IT { at_most((keys - 1.0) / rate) } else { Duration::ZERO };

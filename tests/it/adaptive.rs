@@ -94,10 +94,14 @@ async fn p05_adaptive_lingers_where_it_saves_loads_and_forgets_when_it_is_quiet(
 async fn p05_by_default_two_milliseconds_are_the_most() {
     let log = Log::default();
     let batcher = tens(builder().max_in_flight(10_000), &log, ms(5000));
-    let callers = key_by_key(&batcher, 0..6000).await;
-    callers.join_all().await;
-    let loads = log.loads();
-    assert!(loads.len() < 4000 && loads.iter().all(|keys| keys.len() <= 4), "{} loads", loads.len());
+    assert_eq!(batcher.get(0).await.unwrap(), 0);
+    let begun = Instant::now();
+    key_by_key(&batcher, 1..1001).await.join_all().await;
+    let loads = log.loads().split_off(1);
+    assert!((300..=550).contains(&loads.len()) && loads.iter().all(|keys| keys.len() <= 4), "{} loads", loads.len());
+    for (keys, sent) in loads.iter().zip(log.instants().split_off(1)) {
+        assert!(sent <= begun + ms(u64::from(keys[0]) - 1) + ms(3), "2 ms and a tick");
+    }
 }
 
 /// Loads that fail, and loads that nobody waits for, say nothing of how long an answer takes.

@@ -52,7 +52,7 @@ fn p05_the_formula_at_exact_numbers() {
 fn p05_the_decision_at_exact_numbers() {
     let busy = |age: u64, passes, quiet, keys| {
         let age = Duration::from_micros(age);
-        adaptive(Moment { age, passes, quiet, keys, ..moment(8000.0, ms(1)) }) // as above: 4 keys, 375 µs, 500 µs
+        adaptive(Moment { keys, age, passes, quiet, ..moment(8000.0, ms(1)) }) // as above: 4 keys, 375 µs, 500 µs
     };
     assert_eq!(busy(0, 0, 0, 1), Decision::NextPass);
     assert_eq!(busy(374, 8, 2, 1), Decision::NextPass, "settled, but it is worth it to wait");

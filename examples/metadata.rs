@@ -180,7 +180,7 @@ async fn compare(Options { url, patience, ids }: &Options) -> Result<bool, Box<d
     let asked = ask_all(ids, all, patience(13), |id| client.get_metadata(id));
     Run::of("parallel per id", &api, asked).await.report(&mut runs, &mut out)?;
 
-    for (name, settings, usual) in [("batched, 10 s window", classic, 12), ("batched, settle", default, 3)] {
+    for (name, settings, usual) in [("batched, 10 s window", classic, 12), ("batched, adaptive", default, 3)] {
         sleep(PAUSE).await;
         let api = connect(1);
         let client = Batched::new(Arc::clone(&api), settings)?;

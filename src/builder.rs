@@ -153,7 +153,7 @@ impl<K, V, E> Builder<K, V, E> {
         self.dispatch(Dispatch::window(window))
     }
 
-    /// When a batch leaves. Default: [`Dispatch::settle`].
+    /// When a batch leaves. Default: [`Dispatch::adaptive`].
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
         self.dispatch = dispatch;
         self

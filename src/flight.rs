@@ -27,7 +27,7 @@ use tracing::{Instrument, field};
 
 use crate::{
     broken::broken,
-    dispatch::Decision,
+    dispatch::{Asked, Decision, Watch},
     error::Error,
     gate::{self, Permit, Want},
     land::How,
@@ -141,7 +141,7 @@ where
 
     async fn policy_and_slot(&self) -> Option<Reason> {
         let dispatch = &self.shared.settings.dispatch;
-        let (mut passes, mut quiet, mut arrivals) = (0_u32, 0_u32, 0);
+        let mut watch = Watch::default();
         let mut seen = (None, Instant::now()); // the first key, and since when by our own clock
         loop {
             let limit = self.shared.limit();
@@ -151,18 +151,15 @@ where
                 queue.set_limit(limit);
                 queue.look(self.generation, now)?
             };
-            if std::mem::replace(&mut arrivals, view.arrivals) != view.arrivals {
-                quiet = 0;
-            }
             if seen.0 != Some(view.first) {
                 seen = (Some(view.first), Instant::now());
             }
             view.moment.age = view.moment.age.max(seen.1.elapsed()); // the key may have come by another runtime's clock
-            (view.moment.passes, view.moment.quiet) = (passes, quiet);
-            let decision = match () {
-                () if view.nested => return Some(Reason::Nested), // needs no slot
-                () if view.slot_free => dispatch.decide(&view.moment, view.due, view.full),
-                () => Decision::Wait, // for a slot; the policy's timers do not run meanwhile
+            let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
+            let decision = match view.moment.keys {
+                _ if view.nested => return Some(Reason::Nested), // needs no slot
+                0 => Decision::Wait,                             // for a key to ripen
+                _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
             };
             let ripens = view.ripens.map(Duration::from_nanos);
             match decision {
@@ -171,10 +168,7 @@ where
                         return Some(reason);
                     }
                 }
-                Decision::NextPass => {
-                    yield_now().await; // Cancel: nothing is held.
-                    (passes, quiet) = (passes.saturating_add(1), quiet.saturating_add(1));
-                }
+                Decision::NextPass => yield_now().await, // Cancel: nothing is held.
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
                     timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();
@@ -282,12 +276,20 @@ where
             failed = field::Empty,
             unprocessed = field::Empty,
         );
+        let (shared, sealed) = (&self.shared, &self.sealed);
+        let since = shared.now();
         // Cancel: the future of the load is dropped.
         let end = self.run(piece, permits).instrument(span.clone()).await;
-        let (shared, sealed) = (&self.shared, &self.sealed);
+        let took = Duration::from_nanos(shared.now().saturating_sub(since));
+        let is_answered = matches!(end, End::Answered(_)) || broken!("failures are timed");
         let outcomes = Outcomes::of(end, piece, sealed, |key| shared.hash(key), |error| shared.verdict(error));
         outcomes.record(&span);
-        outcomes.count(&mut shared.lock().stats);
+        let mut queue = shared.lock();
+        outcomes.count(&mut queue.stats);
+        if is_answered {
+            queue.pace.loaded(took);
+        }
+        drop(queue);
         outcomes
     }
 

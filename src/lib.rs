@@ -30,7 +30,7 @@
 //! Want     keys()  weight()                         read it again when you grant
 //! Permit   all()  keys(n)  with(n, |sent| ..)       Refused::new(retry_after)
 //!
-//! Dispatch settle()  window(d)  immediate()  manual()  custom(policy)      .max_delay(d)
+//! Dispatch adaptive()  settle()  window(d)  immediate()  manual()  custom(policy)      .max_delay(d)
 //! trait Policy                                      decide(&Moment) -> Decision
 //! Decision Leave(Reason)  NextPass  In(d)  Wait
 //!
@@ -83,6 +83,7 @@ mod drive;
 mod entries;
 mod error;
 mod land;
+mod pace;
 mod pages;
 mod queue;
 mod retry;

@@ -51,12 +51,14 @@ impl<K, A: Answer> Queue<K, A> {
         }
         self.entries.ripen(now);
         let (keys, limit, in_flight) = (self.entries.ripe(), self.limit.keys, self.drive.in_flight());
+        let (rate, load_time) = (self.pace.rate(self.arrivals, now), self.pace.load_time());
+        let age = self.entries.age(now);
         Some(View {
-            moment: Moment { keys, limit, age: self.entries.age(now), passes: 0, quiet: 0, in_flight },
+            moment: Moment { keys, limit, age, passes: 0, quiet: 0, in_flight, rate, load_time },
             first: self.entries.firsts(),
             due: self.entries.is_due(),
             full: self.is_full(),
-            slot_free: self.drive.has_free_slot() && keys > 0,
+            slot_free: self.drive.has_free_slot(),
             nested: self.entries.nested() > 0,
             ripens: self.entries.ripens().map(|time| time.saturating_sub(now)),
             rings: self.drive.rings(),
@@ -101,6 +103,7 @@ impl<K, A: Answer> Queue<K, A> {
             self.drive.give_back(generation);
             return None;
         }
+        self.pace.arrived(self.arrivals, now);
         let nested = self.entries.nested() > 0;
         let first = self.entries.first().map(|first| &self.entries.get(first).at);
         let reason = match first {

@@ -13,9 +13,10 @@ use std::fmt;
 pub enum Reason {
     /// It was full.
     Full,
-    /// No new key had come for two passes of the scheduler.
+    /// No new key had come for two passes of the scheduler, and it was not worth it to wait for one.
     Settled,
-    /// Nothing spoke for waiting: the policy is [`immediate`](crate::Dispatch::immediate).
+    /// Nothing spoke for waiting: the policy is [`immediate`](crate::Dispatch::immediate) or, under
+    /// [`adaptive`](crate::Dispatch::adaptive), a load ended that had held the slot it waited for.
     Ready,
     /// Its first key had waited as long as the policy allows.
     Aged,

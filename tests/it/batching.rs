@@ -66,6 +66,10 @@ bursts! {
     p05_burst_window_tasks: Dispatch::window(ms(10)), burst_by_tasks;
     p05_burst_window_get_many: Dispatch::window(ms(10)), burst_by_get_many;
     p05_burst_window_get_each: Dispatch::window(ms(10)), burst_by_get_each;
+    p05_burst_adaptive_join_all: Dispatch::adaptive(), burst_by_join_all;
+    p05_burst_adaptive_tasks: Dispatch::adaptive(), burst_by_tasks;
+    p05_burst_adaptive_get_many: Dispatch::adaptive(), burst_by_get_many;
+    p05_burst_adaptive_get_each: Dispatch::adaptive(), burst_by_get_each;
     p05_burst_settle_join_all: Dispatch::settle(), burst_by_join_all;
     p05_burst_settle_tasks: Dispatch::settle(), burst_by_tasks;
     p05_burst_settle_get_many: Dispatch::settle(), burst_by_get_many;
@@ -76,7 +80,7 @@ bursts! {
 /// reported.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p05_on_two_threads_no_batch_is_above_the_limit_and_everyone_is_answered() {
-    for dispatch in [Dispatch::window(ms(10)), Dispatch::settle()] {
+    for dispatch in [Dispatch::window(ms(10)), Dispatch::settle(), Dispatch::adaptive()] {
         let log = Log::default();
         let batcher = tens(builder().max_batch(100).dispatch(dispatch.clone()), &log, Duration::ZERO);
         burst_by_tasks(&batcher).await;
@@ -138,7 +142,7 @@ async fn p05_what_a_full_batch_leaves_behind_is_aged_from_its_own_first_key() {
 #[tokio::test(start_paused = true)]
 async fn p05_a_lone_get_under_settle_waits_for_no_timer() {
     let log = Log::default();
-    let batcher = tens(builder(), &log, Duration::ZERO);
+    let batcher = tens(builder().dispatch(Dispatch::settle()), &log, Duration::ZERO);
     let begun = Instant::now();
     assert_eq!(batcher.get(4).await.unwrap(), 40);
     assert_eq!(begun.elapsed(), Duration::ZERO, "the paused clock did not move");
@@ -201,7 +205,14 @@ async fn p05_manual_sends_what_was_flushed_and_fills_up_with_what_was_not() {
 
 #[tokio::test(start_paused = true)]
 async fn p05_flush_sends_at_once_under_every_policy_and_is_nothing_on_an_empty_queue() {
-    for dispatch in [Dispatch::window(ms(1000)), Dispatch::manual(), Dispatch::settle(), Dispatch::immediate()] {
+    let dispatches = [
+        Dispatch::window(ms(1000)),
+        Dispatch::manual(),
+        Dispatch::settle(),
+        Dispatch::adaptive(),
+        Dispatch::immediate(),
+    ];
+    for dispatch in dispatches {
         let log = Log::default();
         let batcher = tens(builder().dispatch(dispatch), &log, Duration::ZERO);
         batcher.flush();

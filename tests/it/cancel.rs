@@ -148,7 +148,7 @@ async fn p07_a_queued_key_that_nobody_waits_for_is_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn p07_when_all_leave_the_queue_no_task_and_no_timer_stays() {
     let log = Log::default();
-    for dispatch in [Dispatch::window(ms(10)), Dispatch::manual(), Dispatch::settle()] {
+    for dispatch in [Dispatch::window(ms(10)), Dispatch::manual(), Dispatch::settle(), Dispatch::adaptive()] {
         let batcher = tens(builder().dispatch(dispatch), &log, Duration::ZERO);
         let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let mut gets: Vec<_> = (0..50).map(|id| batcher.get(id)).collect();

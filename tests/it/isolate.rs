@@ -239,8 +239,10 @@ async fn p05_pieces_pass_the_gate_and_are_cut_to_their_permit() {
     let gate = Turnstile { passed: AtomicUsize::new(0), allows: 8, refuses_after: 2 };
     let batcher = builder().gate(gate).build(loader.clone()).unwrap();
     let results = batcher.get_each(0..8).await;
-    let outcomes: Vec<_> =
-        results.iter().map(|result| result.as_ref().map_or_else(|e| e.outcome(), |_| Outcome::Found)).collect();
+    let outcomes: Vec<_> = results
+        .iter()
+        .map(|result| result.as_ref().map_or_else(multiget::Error::outcome, |_| Outcome::Found))
+        .collect();
     assert_eq!(outcomes, [Outcome::Refused; 8], "the second piece is refused, and with it all that is left");
     assert_eq!(loader.log.loads(), [vec![0, 1, 2, 3, 4, 5, 6, 7], vec![0, 2, 4, 6]]);
     assert_at_rest(&batcher);

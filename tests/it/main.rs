@@ -14,6 +14,7 @@
 )]
 
 mod abuse;
+mod adaptive;
 mod again;
 mod auto_traits;
 mod batching;

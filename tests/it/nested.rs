@@ -84,8 +84,9 @@ async fn p02_a_load_that_asks_for_its_own_key_is_told_at_once() {
     let load = async |itself: Itself, keys: Vec<u32>| {
         let batcher = itself.get().unwrap().upgrade().unwrap();
         let each = batcher.get_each([keys[0], keys[0] + 100]).await;
-        let outcome =
-            |result: &Result<u32, Error<AnyError>>| result.as_ref().map_or_else(|e| e.outcome(), |_| Outcome::Found);
+        let outcome = |result: &Result<u32, Error<AnyError>>| {
+            result.as_ref().map_or_else(multiget::Error::outcome, |_| Outcome::Found)
+        };
         if keys[0] < 100 {
             assert_eq!(each.iter().map(outcome).collect::<Vec<_>>(), [Outcome::Cycle, Outcome::Found]);
         }
@@ -106,7 +107,7 @@ async fn p02_two_loads_that_wait_for_each_others_keys_are_a_cycle_at_once() {
     let load = async |itself: Itself, keys: Vec<u32>| {
         tokio::time::sleep(ms(u64::from(keys[0]))).await;
         let other = itself.get().unwrap().upgrade().unwrap().get(3 - keys[0]).await;
-        let outcome = other.map_or_else(|error| error.outcome() as u32, |value| value);
+        let outcome = other.unwrap_or_else(|error| error.outcome() as u32);
         Ok(Answers::from_iter([(keys[0], outcome)]))
     };
     let batcher = builder().max_batch(1).load_with(Arc::clone(&itself), load).unwrap();

@@ -34,6 +34,7 @@ fn p02_p17_removing_the_driver_at_every_moment_leaves_nobody_waiting() {
         Dispatch::immediate(),
         Dispatch::manual(),
         Dispatch::settle().max_delay(ms(9)),
+        Dispatch::adaptive(),
     ];
     let mut moments = 0;
     for dispatch in dispatches {

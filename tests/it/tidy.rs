@@ -9,8 +9,8 @@ use std::{
 /// Which layer a module of the engine belongs to; arrows only point down.
 const LAYERS: [&[&str]; 2] = [
     &[
-        "answers", "broken", "chain", "config", "dispatch", "drive", "entries", "error", "land", "pages", "queue",
-        "retry", "seal", "stats", "waiters", "weights",
+        "answers", "broken", "chain", "config", "dispatch", "drive", "entries", "error", "land", "pace", "pages",
+        "queue", "retry", "seal", "stats", "waiters", "weights",
     ],
     &["batcher", "builder", "flight", "gate", "get", "isolate", "loader", "many", "reply", "shared", "sync"],
 ];

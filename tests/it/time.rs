@@ -75,7 +75,7 @@ async fn p02_a_clock_that_jumps_a_year_fires_each_timer_once() {
 /// a hash map or on luck.
 #[test]
 fn p18_the_same_story_twice_is_the_same_to_the_instant() {
-    let story = |seed: u64| {
+    let story = |seed: u64, dispatch: Dispatch| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let told: Arc<Mutex<Vec<(Duration, u64, bool)>>> = Arc::default();
@@ -93,7 +93,7 @@ fn p18_the_same_story_twice_is_the_same_to_the_instant() {
             let batcher: Batcher<u64, u64> = Batcher::builder()
                 .max_batch(8)
                 .max_in_flight(2)
-                .dispatch(Dispatch::window(ms(3)))
+                .dispatch(dispatch)
                 .load_with((Arc::clone(&loads), begun), load)
                 .unwrap();
             let mut random = seed;
@@ -112,12 +112,15 @@ fn p18_the_same_story_twice_is_the_same_to_the_instant() {
             (told, loads, batcher.stats())
         })
     };
-    for seed in 0..20 {
-        let (first, second) = (story(seed), story(seed));
-        assert_eq!(first, second, "seed {seed}");
-        assert!(first.1.len() > 10 && first.0.iter().any(|told| !told.2), "a story worth telling");
+    for dispatch in [Dispatch::window(ms(3)), Dispatch::adaptive()] {
+        let story = |seed| story(seed, dispatch.clone());
+        for seed in 0..20 {
+            let (first, second) = (story(seed), story(seed));
+            assert_eq!(first, second, "seed {seed}");
+            assert!(first.1.len() > 10 && first.0.iter().any(|told| !told.2), "a story worth telling");
+        }
+        assert_ne!(story(1).0, story(2).0);
     }
-    assert_ne!(story(1).0, story(2).0);
 }
 
 /// A loader that spends the whole cooperative budget at each of its polls leaves none for a timer that asks for some.

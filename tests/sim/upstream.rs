@@ -135,6 +135,7 @@ pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicB
     let shape = &world.batchers[batcher];
     let behind = Behind { log: log.clone(), seed: world.seed, batcher, calm: Arc::clone(calm) };
     let dispatch = match shape.policy {
+        Policy::Adaptive { micros } => Dispatch::adaptive().max_delay(Duration::from_micros(micros)),
         Policy::Settle { micros } => Dispatch::settle().max_delay(Duration::from_micros(micros)),
         Policy::Window { micros } => Dispatch::window(Duration::from_micros(micros)),
         Policy::Immediate => Dispatch::immediate(),

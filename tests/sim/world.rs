@@ -129,6 +129,7 @@ pub(crate) enum Own {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Policy {
+    Adaptive { micros: u64 },
     Settle { micros: u64 },
     Window { micros: u64 },
     Immediate,
@@ -257,7 +258,8 @@ impl Shape {
             if cut.faults == 0 { 0 } else { percent }
         };
         let policy = match rng.below(10) {
-            0..3 => Policy::Settle { micros: rng.pick(&[0, 500, 2000, 2000, 15_000]) },
+            0..2 => Policy::Adaptive { micros: rng.pick(&[0, 500, 2000, 2000, 15_000]) },
+            2 => Policy::Settle { micros: rng.pick(&[0, 500, 2000, 2000, 15_000]) },
             3..6 => Policy::Window { micros: rng.pick(&[0, 300, 1000, 5000, 30_000]) },
             6 => Policy::Immediate,
             7 => Policy::Manual,
@@ -308,7 +310,7 @@ impl Shape {
             aborts: self.aborts,
             timeout: self.timeout_ms.map(|ms| ms * 1000),
             leaves: match self.policy {
-                Policy::Settle { micros } => Leaves::Within(micros),
+                Policy::Adaptive { micros } | Policy::Settle { micros } => Leaves::Within(micros),
                 Policy::Window { micros } => Leaves::Window(micros),
                 Policy::Immediate => Leaves::AtOnce,
                 Policy::Manual => Leaves::Due,

@@ -14,6 +14,8 @@ mod dispatch;
 mod drive;
 #[path = "../../../src/entries.rs"]
 mod entries;
+#[path = "../../../src/pace.rs"]
+mod pace;
 #[path = "../../../src/pages.rs"]
 mod pages;
 #[path = "../../../src/queue.rs"]

@@ -60,8 +60,10 @@ fn c05_an_endless_window_is_refused_by_name() {
     let error = refused(Batcher::builder().window(Duration::MAX));
     assert_eq!((error.setting(), error.accepted()), ("window", "zero to one day"));
     assert_eq!(error.value(), format!("{:?}", Duration::MAX));
-    let error = refused(Batcher::builder().dispatch(Dispatch::settle().max_delay(Duration::MAX)));
-    assert_eq!(error.setting(), "max_delay");
+    for dispatch in [Dispatch::settle(), Dispatch::adaptive()] {
+        let error = refused(Batcher::builder().dispatch(dispatch.max_delay(Duration::MAX)));
+        assert_eq!(error.setting(), "max_delay");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@
 //!   get_many(keys).await  -> Result<Vec<V>, Error<E>>         in the order asked; the first failure ends it
 //!   find_many(keys).await -> Result<Vec<Option<V>>, Error<E>>
 //!   get_each(keys).await  -> Vec<Result<V, Error<E>>>         each key fails for itself
+//!   stream(keys)          -> Stream of (K, Result<V, Error<E>>)      as they come, with back-pressure
 //!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher
 //!
 //! Builder                                           setters, see the table above; then
@@ -95,6 +96,7 @@ mod loader;
 mod many;
 mod reply;
 mod shared;
+mod stream;
 mod sync;
 
 pub mod docs;
@@ -111,6 +113,7 @@ pub use crate::{
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
     stats::{Outcome, Reason, Stats},
+    stream::KeyStream,
 };
 pub use async_trait::async_trait;
 #[cfg(multiget_shuttle)]

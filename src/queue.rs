@@ -177,6 +177,12 @@ impl<K, A: Answer> Queue<K, A> {
         Submit::Waits { cell: self.add_waiter(entry, ask.wait), spare: None }
     }
 
+    /// Why a get that came now would be refused, whatever its key.
+    pub(crate) fn refusal(&self) -> Option<Outcome> {
+        let full = self.waiters.waiting() >= self.limits.capacity;
+        if self.closed { Some(Outcome::Closed) } else { full.then_some(Outcome::Overloaded) }
+    }
+
     /// Counts a get that ends before anything of it is queued.
     pub(crate) fn turn_away(&mut self, outcome: Outcome) {
         self.stats.gets = self.stats.gets.saturating_add(1);

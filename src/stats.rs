@@ -110,6 +110,14 @@ impl Outcome {
     }
 }
 
+/// The counters that asking moves.
+pub(crate) struct Mark {
+    gets: u64,
+    joins: u64,
+    keys_abandoned: u64,
+    outcomes: [u64; Outcome::COUNT],
+}
+
 /// What a batcher did so far, and what it is doing now; see [`Batcher::stats`](crate::Batcher::stats).
 ///
 /// All counters begin at zero when the batcher is built and saturate. One snapshot is taken under the batcher's lock,
@@ -184,6 +192,17 @@ impl Stats {
         if let Some(count) = self.outcomes.get_mut(outcome as usize) {
             *count = count.saturating_add(gets);
         }
+    }
+
+    /// What asking counts, as it stands; see [`Self::undo`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { gets: self.gets, joins: self.joins, keys_abandoned: self.keys_abandoned, outcomes: self.outcomes }
+    }
+
+    /// As if nothing had been asked, and given up, since the mark.
+    pub(crate) fn undo(&mut self, mark: Mark) {
+        let Mark { gets, joins, keys_abandoned, outcomes } = mark;
+        (self.gets, self.joins, self.keys_abandoned, self.outcomes) = (gets, joins, keys_abandoned, outcomes);
     }
 
     pub(crate) fn count_load(&mut self, reason: Reason, keys: usize) {

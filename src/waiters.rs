@@ -12,7 +12,7 @@
 //! 3. No waker is cloned, woken or dropped here, and no answer is dropped: they are handed out in [`After`].
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::{sync::Arc, task::Waker};
+use std::{collections::VecDeque, sync::Arc, task::Waker};
 
 use crate::{
     broken::broken,
@@ -75,6 +75,9 @@ pub(crate) enum EndsOn {
     Nothing,
     Error,
     ErrorOrAbsence,
+    /// Every one: the group is told of each as it comes, lists them, and goes on. Such a group may wait for one key
+    /// more than once.
+    Each,
 }
 
 struct Group {
@@ -82,6 +85,18 @@ struct Group {
     left: usize,
     ends_on: EndsOn,
     over: bool,
+    /// The seats whose answers have come and were not asked for yet, of a group that ends on each.
+    landed: VecDeque<u32>,
+}
+
+impl Group {
+    /// Whether its owner has something to do.
+    fn is_over(&self) -> bool {
+        match self.ends_on {
+            EndsOn::Each => !self.landed.is_empty(),
+            _ => self.over || self.left == 0,
+        }
+    }
 }
 
 pub(crate) struct Waiters<A> {
@@ -130,7 +145,7 @@ impl<A: Answer> Waiters<A> {
     pub(crate) fn seat_of(&self, head: u32, wait: &Wait) -> Option<u32> {
         match (self.cells.get(self.links(head)?.prev)?, wait) {
             (Cell::Waiting { wait: Wait::Group { group, seat }, .. }, Wait::Group { group: own, .. })
-                if group == own =>
+                if group == own && self.groups.get(*own)?.ends_on != EndsOn::Each =>
             {
                 Some(*seat)
             }
@@ -189,8 +204,8 @@ impl<A: Answer> Waiters<A> {
                         after.wakers.push(waker);
                     }
                     Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
-                    Cell::Waiting { wait: Wait::Group { group, .. }, .. } => {
-                        after.wake.extend(self.tell_group(group, outcome));
+                    Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
+                        after.wake.extend(self.tell_group(group, seat, outcome));
                     }
                     Cell::Landed(answer) => after.answers.push(answer),
                 }
@@ -203,15 +218,17 @@ impl<A: Answer> Waiters<A> {
         after.answers.extend(rest);
     }
 
-    fn tell_group(&mut self, group: u32, outcome: Outcome) -> Option<Waker> {
+    /// Its waker, once its owner has something to do: not for every batch that lands.
+    fn tell_group(&mut self, group: u32, seat: u32, outcome: Outcome) -> Option<Waker> {
         let group = self.groups.get_mut(group)?;
         group.left = group.left.saturating_sub(1);
-        group.over |= match outcome {
-            Outcome::Found => false,
-            Outcome::NotFound => group.ends_on == EndsOn::ErrorOrAbsence,
-            _ => group.ends_on != EndsOn::Nothing,
-        };
-        group.waker.take()
+        match group.ends_on {
+            EndsOn::Nothing => {}
+            EndsOn::Error => group.over |= !matches!(outcome, Outcome::Found | Outcome::NotFound),
+            EndsOn::ErrorOrAbsence => group.over |= outcome != Outcome::Found,
+            EndsOn::Each => group.landed.push_back(seat),
+        }
+        if group.is_over() { group.waker.take() } else { None }
     }
 
     /// Takes the answer out of its cell, which is free then.
@@ -243,7 +260,7 @@ impl<A: Answer> Waiters<A> {
     }
 
     pub(crate) fn open_group(&mut self, ends_on: EndsOn) -> u32 {
-        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false })
+        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false, landed: VecDeque::new() })
     }
 
     /// Sets how many cells the group waits for, once they are all seated.
@@ -256,12 +273,17 @@ impl<A: Answer> Waiters<A> {
     /// Whether the group waits no longer. If it does, it swaps in `waker`, and what is left there is to be dropped.
     pub(crate) fn poll_group(&mut self, group: u32, waker: &mut Option<Waker>) -> bool {
         match self.groups.get_mut(group) {
-            Some(group) if group.left > 0 && !group.over => {
+            Some(group) if !group.is_over() => {
                 std::mem::swap(&mut group.waker, waker);
                 false
             }
             _ => true,
         }
+    }
+
+    /// The next seat whose answer has come, of a group that ends on each.
+    pub(crate) fn next_landed(&mut self, group: u32) -> Option<u32> {
+        self.groups.get_mut(group)?.landed.pop_front()
     }
 
     pub(crate) fn close_group(&mut self, group: u32) -> Option<Waker> {

@@ -27,6 +27,7 @@ mod overload;
 mod panic;
 mod shutdown;
 mod spans;
+mod stream;
 mod support;
 mod tenants;
 mod tidy;

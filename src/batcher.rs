@@ -68,7 +68,8 @@ impl<K, V, E> Batcher<K, V, E> {
 
     /// What it did so far and is doing now: one snapshot, taken under the batcher's lock. See [`Stats`].
     pub fn stats(&self) -> Stats {
-        self.shared.lock().stats()
+        let now = self.shared.now();
+        self.shared.lock().stats(now)
     }
 
     /// Makes the keys that are queued now due: they leave as soon as slots are free and gates open, whatever the

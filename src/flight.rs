@@ -20,9 +20,10 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Poll, Waker},
+    time::Duration,
 };
 
-use tracing::{Instrument, Span, field};
+use tracing::{Instrument, Span};
 
 use crate::{
     broken::broken,
@@ -32,6 +33,7 @@ use crate::{
     queue::Sealed,
     reply::{End, Landing, Reply},
     shared::{Rest, Shared, State, carry_out},
+    spans,
     stats::Reason,
     sync::{Handle, Instant, caught, sleep_until, spawn, timeout, unconstrained, yield_now},
     waiters::After,
@@ -87,7 +89,10 @@ where
     match ready {
         Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
         Some(None) => {}
-        None => driver.fail(&Error::Panicked),
+        None => {
+            spans::driver_panicked(&driver.shared.settings.name);
+            driver.fail(&Error::Panicked);
+        }
     }
 }
 
@@ -120,15 +125,17 @@ where
     async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
         let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
         let early = if broken!("sealed before the gate") { self.shared.lock().sealable() } else { usize::MAX };
+        let asked = self.shared.now();
         let permits = self.gates().await?; // Cancel: places and permits are given back as they are dropped.
         let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
         let limit = self.shared.limit();
+        let now = self.shared.now();
         let sealed = self.shared.event(None, |queue, _| {
             queue.set_limit(limit);
-            queue.seal(self.generation, most, reason)
+            queue.seal(self.generation, most, reason, now)
         })?;
-        let shared = Arc::clone(&self.shared);
-        Some((Flight { shared, sealed, landed: false }, permits))
+        let (shared, gated) = (Arc::clone(&self.shared), Duration::from_nanos(now.saturating_sub(asked)));
+        Some((Flight { shared, sealed, began: now, gated, landed: false }, permits))
     }
 
     async fn policy_and_slot(&self) -> Option<Reason> {
@@ -208,6 +215,7 @@ where
             Err(refused) => {
                 let count = |count: &mut u64| *count = count.saturating_add(1);
                 self.shared.quietly(|queue, _| count(&mut queue.stats_mut().refused));
+                spans::refused(&self.shared.settings.name, &refused);
                 self.fail(&Error::Refused { retry_after: refused.retry_after() });
                 None
             }
@@ -219,6 +227,9 @@ where
 struct Flight<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     sealed: Sealed<K>,
+    /// When it was sealed, and for how long the gates had let it wait.
+    began: u64,
+    gated: Duration,
     landed: bool,
 }
 
@@ -240,20 +251,13 @@ where
     E: Send + Sync + 'static,
 {
     async fn fly(mut self, permits: Vec<Permit>) {
-        let span = tracing::debug_span!(
-            parent: None,
-            "load",
-            batcher = &*self.shared.settings.name,
-            reason = self.sealed.reason.as_str(),
-            keys = self.sealed.keys.len(),
-            left = self.sealed.left,
-            end = field::Empty,
-            found = field::Empty,
-            absent = field::Empty,
-            failed = field::Empty,
-        );
+        let (shared, flight) = (Arc::clone(&self.shared), self.sealed.flight);
+        let span = spans::of_load(&shared.settings.name, &self.sealed, self.gated);
+        let (mut callers, find) = (Vec::new(), |callers: &mut Vec<_>| shared.lock().callers(flight, callers));
+        spans::link(&span, &mut callers, find);
         // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
         let end = self.load(permits).instrument(span.clone()).await;
+        spans::link(&span, &mut callers, find); // those who joined meanwhile
         self.land(end, &span);
     }
 
@@ -293,10 +297,15 @@ where
 
     /// Tells everybody. The slot is free and the lock released before anyone is woken.
     fn land(&mut self, end: End<K, V, E>, span: &Span) {
+        let (now, was_wanted) = (self.shared.now(), !matches!(end, End::Deserted));
         let mut landing = Landing::of(end, &self.sealed, |key| self.shared.hash(key));
         landing.record(span);
-        landing.count(self.shared.lock().stats_mut());
-        let now = self.shared.now();
+        self.shared.quietly(|queue, _| {
+            landing.count(queue.stats_mut());
+            if was_wanted {
+                queue.stats_mut().load_time.record(now.saturating_sub(self.began));
+            }
+        });
         while !self.landed {
             self.landed = self.shared.event(None, |queue, after| {
                 !queue.land(self.sealed.flight, now, true, |position| landing.reply(position), after)

@@ -82,6 +82,7 @@ mod dispatch;
 mod drive;
 mod entries;
 mod error;
+mod histogram;
 mod pages;
 mod queue;
 mod stats;
@@ -96,6 +97,7 @@ mod loader;
 mod many;
 mod reply;
 mod shared;
+mod spans;
 mod stream;
 mod sync;
 
@@ -110,6 +112,7 @@ pub use crate::{
     error::{AnyError, Error},
     gate::{Gate, Permit, Refused, Want},
     get::{Find, Get},
+    histogram::Times,
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
     stats::{Outcome, Reason, Stats},

@@ -19,6 +19,7 @@ use crate::{
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
+    spans,
     stats::Outcome,
     sync::consume_budget,
     waiters::{EndsOn, Wait},
@@ -102,12 +103,13 @@ where
         let hashes: Vec<u32> = keys.iter().map(|key| shared.hash(key)).collect();
         let mut keys = hashes.into_iter().zip(keys);
         let (mut spares, mut ask) = (Vec::new(), None); // these and `keys` are dropped outside the lock, whatever happens
-        let mut waker = Some(cx.waker().clone());
+        let (mut waker, span) = (Some(cx.waker().clone()), spans::of_caller());
         self.cells.reserve_exact(self.seats.len());
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
             let counted = queue.stats_mut().mark();
             let group = queue.waiters.open_group(self.ends_on);
             self.group = Some(group);
+            queue.waiters.note_group_span(group, span);
             for (place, (hash, key)) in self.seats.iter_mut().zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
                 let last = ask.replace(Ask { key, hash, wait: Wait::Group { group, seat: *place } });
@@ -128,7 +130,7 @@ where
                 for cell in self.cells.drain(..) {
                     queue.abandon(cell, after);
                 }
-                queue.stats_mut().undo(counted); // as if none had been asked
+                queue.stats_mut().undo(&counted); // as if none had been asked
                 self.seats.iter().for_each(|_| queue.turn_away(refused));
                 return Err(refused);
             }

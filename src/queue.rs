@@ -85,6 +85,8 @@ pub(crate) struct Sealed<K> {
     pub(crate) hashes: Vec<u32>,
     pub(crate) reason: Reason,
     pub(crate) left: usize,
+    /// How long the oldest of its keys was queued, in nanoseconds.
+    pub(crate) waited: u64,
 }
 
 struct Flight<K> {
@@ -305,7 +307,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// The batch leaves: at most `most` keys, in the order in which they came. If keys remain, [`Self::account`] names
     /// a successor under the same lock.
-    pub(crate) fn seal(&mut self, generation: u64, most: usize, reason: Reason) -> Option<Sealed<K>> {
+    pub(crate) fn seal(&mut self, generation: u64, most: usize, reason: Reason, now: u64) -> Option<Sealed<K>> {
         if !self.drive.is_named(generation) {
             return None;
         }
@@ -320,8 +322,12 @@ impl<K, A: Answer> Queue<K, A> {
         let flight =
             Flight { keys: Arc::default(), entries: Vec::new(), landed: None, wanted: size, bell: None, dying: false };
         let flight = self.flights.insert(flight);
+        let mut oldest = 0;
         for position in (0..).take(size) {
             let entry = self.entries.first();
+            let waited = self.entries.waited(entry, now);
+            self.stats.queue_time.record(waited);
+            oldest = waited.max(oldest);
             keys.push(self.entries.unqueue(entry, At::Flying { flight, position }));
             hashes.push(self.entries.get(entry).hash);
             entries.push(entry);
@@ -334,7 +340,7 @@ impl<K, A: Answer> Queue<K, A> {
         (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
         self.drive.leave();
         self.stats.count_load(reason, size);
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued() })
+        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest })
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.
@@ -402,6 +408,13 @@ impl<K, A: Answer> Queue<K, A> {
         false
     }
 
+    /// Adds the callers who wait for a flight and have a span, as far as there is room and they are not there yet.
+    pub(crate) fn callers(&self, flight: u32, callers: &mut Vec<u64>) {
+        let entries = self.flights.get(flight).map(|flight| flight.entries.iter());
+        let heads = entries.into_iter().flatten().map(|entry| self.entries.get(*entry).head);
+        self.waiters.callers(heads, callers);
+    }
+
     fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {
         let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
         self.waiters.tell(head, answer, &mut self.stats, after);
@@ -454,8 +467,9 @@ impl<K, A: Answer> Queue<K, A> {
         self.entries.rest();
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self, now: u64) -> Stats {
         let mut stats = self.stats.clone();
+        stats.oldest = self.entries.age(now);
         stats.queued = self.entries.queued();
         stats.waiting = self.waiters.waiting();
         stats.in_flight = self.drive.in_flight();

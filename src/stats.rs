@@ -3,7 +3,9 @@
 //! Owns: the counters and the names of reasons and kinds. Refuses to know: where they are counted (`queue.rs`).
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use crate::histogram::Times;
 
 /// Why a batch left.
 ///
@@ -155,12 +157,27 @@ pub struct Stats {
     pub keys_abandoned: u64,
     /// Loads dropped because nobody waited for any of their keys any more.
     pub loads_abandoned: u64,
+    /// Keys that were queued again after a load, each time they were. Nothing counts it yet.
+    pub asked_again: u64,
+    /// Loads that were a piece of a batch that had failed. Nothing counts it yet.
+    pub isolated: u64,
+    /// Gets that the store answered at once. Nothing counts it yet.
+    pub store_hits: u64,
     /// Times a gate refused; the gets it ended are [`Outcome::Refused`].
     pub refused: u64,
     /// Answers for keys that nobody had asked for. They were dropped.
     pub foreign: u64,
     /// Answers for keys that the same load had answered before. [`Answers`](crate::Answers) says which one counts.
     pub repeated: u64,
+    /// How long keys were queued, from arrival until their batch was sealed, key by key. A key's arrival is known to
+    /// 66 µs, so a time may be that much too long; that of a key that came to an empty queue is exact. A key that is
+    /// queued again counts again.
+    pub queue_time: Times,
+    /// How long loads took, from sealing until the loader's answer, error, panic or timeout. A load that nobody waited
+    /// for any more is not counted.
+    pub load_time: Times,
+    /// How long the oldest key in the queue has waited now; zero if there is none.
+    pub oldest: Duration,
     /// Keys in the queue now.
     pub queued: usize,
     /// Loads running now.
@@ -200,8 +217,8 @@ impl Stats {
     }
 
     /// As if nothing had been asked, and given up, since the mark.
-    pub(crate) fn undo(&mut self, mark: Mark) {
-        let Mark { gets, joins, keys_abandoned, outcomes } = mark;
+    pub(crate) fn undo(&mut self, mark: &Mark) {
+        let Mark { gets, joins, keys_abandoned, outcomes } = *mark;
         (self.gets, self.joins, self.keys_abandoned, self.outcomes) = (gets, joins, keys_abandoned, outcomes);
     }
 

@@ -25,6 +25,7 @@ use crate::{
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
+    spans,
     stats::Outcome,
     sync::{consume_budget, discard},
     waiters::{EndsOn, Wait},
@@ -207,11 +208,12 @@ where
     /// Submits what is fresh and takes what has landed; if nothing has, the task is woken when something does.
     fn exchange(&mut self, cx: &Context<'_>) {
         let runtime = if self.fresh.is_empty() { None } else { self.shared.runtime() };
-        let (now, may_spawn) = (self.shared.now(), runtime.is_some());
+        let (now, span, may_spawn) = (self.shared.now(), spans::of_caller(), runtime.is_some());
         // what is left in these is dropped outside the lock, whatever happens
         let (mut ask, mut copy, mut spares, mut waker) = (None, None, Vec::new(), Some(cx.waker().clone()));
         let end = self.shared.event(runtime.as_ref(), |queue, _| {
             let group = *self.group.get_or_insert_with(|| queue.waiters.open_group(EndsOn::Each));
+            queue.waiters.note_group_span(group, span);
             let end = loop {
                 match queue.refusal().filter(|_| !self.fresh.is_empty()) {
                     Some(Outcome::Closed) => break Some(Outcome::Closed),

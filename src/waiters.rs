@@ -4,7 +4,7 @@
 //! keys, loads, and whether a waiter's key is queued or in flight.
 //!
 //! A cell holds a waker until its answer lands, then the answer until its owner takes it or goes. Its number is all its
-//! owner keeps.
+//! owner keeps. The spans of callers are numbers beside it, in a table that is empty unless somebody traces.
 //!
 //! Invariants:
 //! 1. A chain is its first cell (`head`); `next` leads to the last one, and the head's `prev` is that last one.
@@ -14,11 +14,23 @@
 
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
+use hashbrown::HashTable;
+
 use crate::{
     broken::broken,
+    entries::spread,
     pages::Pages,
     stats::{Outcome, Stats},
 };
+
+/// The most spans that a load is linked to.
+pub(crate) const MOST_CALLERS: usize = 32;
+/// The most cells looked at for them.
+const MOST_LOOKED_AT: usize = 1_024;
+/// The most cells whose caller's span is remembered.
+const MOST_SPANS: usize = 4_096;
+/// Room for so many spans stays when there is none.
+const SPANS_AT_REST: usize = 64;
 
 /// No place.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -87,6 +99,8 @@ struct Group {
     over: bool,
     /// The seats whose answers have come and were not asked for yet, of a group that ends on each.
     landed: VecDeque<u32>,
+    /// The span of its owner, by number.
+    span: Option<u64>,
 }
 
 impl Group {
@@ -103,11 +117,13 @@ pub(crate) struct Waiters<A> {
     cells: Pages<Cell<A>>,
     groups: Pages<Group>,
     waiting: usize,
+    /// Cells of tasks that have a span, and its number. Nothing is held by it: the span may be closed.
+    spans: HashTable<(u32, u64)>,
 }
 
 impl<A: Answer> Waiters<A> {
     pub(crate) const fn new() -> Self {
-        Self { cells: Pages::new(), groups: Pages::new(), waiting: 0 }
+        Self { cells: Pages::new(), groups: Pages::new(), waiting: 0, spans: HashTable::new() }
     }
 
     pub(crate) const fn waiting(&self) -> usize {
@@ -116,8 +132,8 @@ impl<A: Answer> Waiters<A> {
 
     /// Whether no cell and no group is left.
     #[cfg(any(test, fuzzing))]
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.groups.is_empty()
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty() && self.groups.is_empty() && self.spans.is_empty()
     }
 
     /// Adds a waiter at the end of the chain.
@@ -178,7 +194,7 @@ impl<A: Answer> Waiters<A> {
     /// Frees a cell that is in no chain any more.
     pub(crate) fn free<K>(&mut self, cell: u32, after: &mut After<K, A>) {
         debug_assert!(self.entry_of(cell).is_none(), "invariant 1: a freed cell is in no chain");
-        match self.cells.remove(cell) {
+        match self.remove(cell) {
             Some(Cell::Landed(answer)) => after.answers.push(answer),
             Some(Cell::Waiting { wait: Wait::Task(waker), .. }) => after.wakers.push(waker),
             Some(Cell::Waiting { wait: Wait::Group { .. }, .. }) | None => {}
@@ -236,7 +252,7 @@ impl<A: Answer> Waiters<A> {
         if !matches!(self.cells.get(cell), Some(Cell::Landed(_))) {
             return None;
         }
-        match self.cells.remove(cell) {
+        match self.remove(cell) {
             Some(Cell::Landed(answer)) if broken!("double answer") => {
                 let (answer, again) = answer.split();
                 self.cells.insert(Cell::Landed(again));
@@ -260,7 +276,7 @@ impl<A: Answer> Waiters<A> {
     }
 
     pub(crate) fn open_group(&mut self, ends_on: EndsOn) -> u32 {
-        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false, landed: VecDeque::new() })
+        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false, landed: VecDeque::new(), span: None })
     }
 
     /// Sets how many cells the group waits for, once they are all seated.
@@ -290,6 +306,54 @@ impl<A: Answer> Waiters<A> {
         self.groups.remove(group)?.waker
     }
 
+    fn remove(&mut self, cell: u32) -> Option<Cell<A>> {
+        if !self.spans.is_empty() {
+            self.forget_span(cell);
+        }
+        self.cells.remove(cell)
+    }
+
+    /// Remembers the span in which a task asked, if it has one and there is room.
+    pub(crate) fn note_span(&mut self, cell: u32, span: Option<u64>) {
+        let Some(span) = span.filter(|_| self.spans.len() < MOST_SPANS) else { return };
+        self.spans.insert_unique(scatter(cell), (cell, span), |(cell, _)| scatter(*cell));
+    }
+
+    /// Remembers the span in which the owner of a group asked.
+    pub(crate) fn note_group_span(&mut self, group: u32, span: Option<u64>) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.span = span;
+        }
+    }
+
+    fn forget_span(&mut self, cell: u32) {
+        if let Ok(found) = self.spans.find_entry(scatter(cell), |(other, _)| *other == cell) {
+            found.remove();
+            if self.spans.is_empty() && self.spans.capacity() > SPANS_AT_REST {
+                self.spans = HashTable::new();
+            }
+        }
+    }
+
+    /// Adds the spans of those who wait in these chains, as far as there is room and they are not there yet.
+    pub(crate) fn callers(&self, heads: impl Iterator<Item = u32>, callers: &mut Vec<u64>) {
+        let mut left = MOST_LOOKED_AT;
+        for mut cell in heads {
+            while let Some(Cell::Waiting { wait, links }) = self.cells.get(cell) {
+                let span = match wait {
+                    Wait::Task(_) => self.spans.find(scatter(cell), |(other, _)| *other == cell).map(|(_, span)| *span),
+                    Wait::Group { group, .. } => self.groups.get(*group).and_then(|group| group.span),
+                };
+                callers.extend(span.filter(|span| !callers.contains(span)));
+                left = left.saturating_sub(1);
+                if left == 0 || callers.len() >= MOST_CALLERS {
+                    return;
+                }
+                cell = links.next;
+            }
+        }
+    }
+
     fn links(&self, cell: u32) -> Option<Links> {
         match self.cells.get(cell) {
             Some(Cell::Waiting { links, .. }) => Some(*links),
@@ -303,4 +367,9 @@ impl<A: Answer> Waiters<A> {
             _ => None,
         }
     }
+}
+
+/// Numbers of cells follow each other; the table wants them spread.
+fn scatter(cell: u32) -> u64 {
+    spread(cell.wrapping_mul(0x9E37_79B9))
 }

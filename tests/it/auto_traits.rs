@@ -12,7 +12,8 @@ use std::{
 
 use multiget::{
     Abandon, Answers, AnyError, Batcher, Builder, ConfigError, Decision, Dispatch, Error, Find, FindMany, Gate, Get,
-    GetEach, GetMany, KeyStream, Loader, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Want, WeakBatcher,
+    GetEach, GetMany, KeyStream, Loader, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Times, Want,
+    WeakBatcher,
 };
 
 use crate::support::{Fault, Upstream, Value};
@@ -114,6 +115,7 @@ fn settings_and_figures() {
         Outcome => "Send Sync Unpin Clone Debug";
         Reason => "Send Sync Unpin Clone Debug";
         Stats => "Send Sync Unpin Clone Debug";
+        Times => "Send Sync Unpin Clone Debug";
         Permit => "Send Unpin Debug";
         Refused => "Send Sync Unpin Clone Debug";
         Want => "Send Sync Unpin Debug";

@@ -18,6 +18,7 @@ mod auto_traits;
 mod batching;
 mod cancel;
 mod errors;
+mod figures;
 mod foreign_bugs;
 mod gates;
 mod ill;

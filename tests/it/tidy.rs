@@ -8,8 +8,21 @@ use std::{
 
 /// Which layer a module of the engine belongs to; arrows only point down.
 const LAYERS: [&[&str]; 2] = [
-    &["answers", "broken", "config", "dispatch", "drive", "entries", "error", "pages", "queue", "stats", "waiters"],
-    &["batcher", "builder", "flight", "gate", "get", "loader", "many", "reply", "shared", "stream", "sync"],
+    &[
+        "answers",
+        "broken",
+        "config",
+        "dispatch",
+        "drive",
+        "entries",
+        "error",
+        "histogram",
+        "pages",
+        "queue",
+        "stats",
+        "waiters",
+    ],
+    &["batcher", "builder", "flight", "gate", "get", "loader", "many", "reply", "shared", "spans", "stream", "sync"],
 ];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {

@@ -331,9 +331,9 @@ impl World {
         let Some((generation, true)) = self.driver else { return };
         let mut after = After::new();
         let (due, full) = (self.due > 0, self.full());
-        assert!(self.queue.seal(u64::MAX, most, Reason::Ready).is_none(), "only the driver seals");
+        assert!(self.queue.seal(u64::MAX, most, Reason::Ready, nanos(self.now)).is_none(), "only the driver seals");
         let before = self.queue.before();
-        let sealed = self.queue.seal(generation, most, Reason::Settled).expect("the driver seals");
+        let sealed = self.queue.seal(generation, most, Reason::Settled, nanos(self.now)).expect("the driver seals");
         self.queue.account(before, &mut after);
         let expected = if due {
             Reason::Manual
@@ -486,7 +486,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let stats = self.queue.stats();
+        let stats = self.queue.stats(nanos(self.now));
         assert_eq!(stats.queued, self.order.len());
         assert_eq!(stats.waiting, self.waiting());
         assert_eq!(stats.in_flight, self.flights.len());
@@ -577,7 +577,7 @@ proptest! {
             if let Some(generation) = driver.take() {
                 if queue.drive.take_slot(generation) {
                     let before = queue.before();
-                    flights.extend(queue.seal(generation, usize::MAX, Reason::Ready).map(|sealed| sealed.flight));
+                    flights.extend(queue.seal(generation, usize::MAX, Reason::Ready, 0).map(|sealed| sealed.flight));
                     queue.account(before, &mut after);
                     *driver = after.spawn;
                 } else {

@@ -145,7 +145,9 @@ mod tests {
 
     fn times(nanos: &[u64]) -> Times {
         let mut times = Times::default();
-        nanos.iter().for_each(|nanos| times.record(*nanos));
+        for nanos in nanos {
+            times.record(*nanos);
+        }
         times
     }
 

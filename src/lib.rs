@@ -39,6 +39,7 @@
 //!                                                   Cycle Miscounted Unprocessed Refused
 //!   is_not_found()  is_retryable()  outcome() -> Outcome
 //! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
+//! Times    queue_time and load_time of Stats        count()  mean()  max()  quantile(0.99)
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An

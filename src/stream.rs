@@ -21,6 +21,7 @@ use std::{
 use futures_core::Stream;
 
 use crate::{
+    broken::broken,
     error::Error,
     queue::{Ask, Submit},
     reply::Reply,
@@ -181,7 +182,8 @@ where
     fn most(&self) -> usize {
         let limits = &self.shared.settings.limits;
         let busy = self.shared.limit().saturating_mul(limits.max_in_flight).saturating_mul(2);
-        busy.min(limits.capacity / 2).max(1)
+        let half = limits.capacity / if broken!("greedy stream") { 1 } else { 2 };
+        busy.min(half).max(1)
     }
 
     /// Takes keys from the source, a chunk at most. `false` if more cannot be had now: the source has none, or there is

@@ -242,6 +242,7 @@ impl<A: Answer> Waiters<A> {
             EndsOn::Nothing => {}
             EndsOn::Error => group.over |= !matches!(outcome, Outcome::Found | Outcome::NotFound),
             EndsOn::ErrorOrAbsence => group.over |= outcome != Outcome::Found,
+            EndsOn::Each if broken!("lost stream answer") && seat % 5 == 4 => {}
             EndsOn::Each => group.landed.push_back(seat),
         }
         if group.is_over() { group.waker.take() } else { None }

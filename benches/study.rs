@@ -31,10 +31,11 @@ mod pure {
     pub(crate) mod broken;
     pub(crate) mod config;
     pub(crate) mod dispatch;
+    pub(crate) mod histogram;
     pub(crate) mod pace;
     pub(crate) mod stats;
 }
-use pure::{broken, config, pace, stats};
+use pure::{broken, config, histogram, pace, stats};
 
 use std::{
     cmp::Reverse,

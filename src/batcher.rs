@@ -10,6 +10,8 @@ use std::{
     task::Poll,
 };
 
+use futures_core::Stream;
+
 use crate::{
     builder::Builder,
     get::{Find, Get},
@@ -18,6 +20,7 @@ use crate::{
     queue::Queue,
     shared::Shared,
     stats::Stats,
+    stream::KeyStream,
     sync::chain,
 };
 
@@ -66,7 +69,8 @@ impl<K, V, E> Batcher<K, V, E> {
 
     /// What it did so far and is doing now: one snapshot, taken under the batcher's lock. See [`Stats`].
     pub fn stats(&self) -> Stats {
-        self.shared.lock().stats()
+        let now = self.shared.now();
+        self.shared.lock().stats(now)
     }
 
     /// Makes the keys that are queued now due: they leave as soon as slots are free and gates open, whatever the
@@ -244,6 +248,50 @@ where
     /// ```
     pub fn get_each(&self, keys: impl IntoIterator<Item = K>) -> GetEach<K, V, E> {
         GetEach::new(Arc::clone(&self.shared), keys)
+    }
+
+    /// The results for a stream of keys, each with its key, as they come. For more keys than should be held at once:
+    /// an export, a table that is walked through.
+    ///
+    /// At most max(1, min([`capacity`](Builder::capacity) ÷ 2, 2 × batch limit ×
+    /// [`max_in_flight`](Builder::max_in_flight))) keys are held at a time, from when the source gives them until their
+    /// results are taken: enough to keep all slots busy, while the other half of the capacity is for others. Every key
+    /// that the source gives has a result of its own; one that comes again while it is queued or in flight joins.
+    ///
+    /// If other callers have used up the capacity, the stream waits for one of its own keys to be answered; if none is
+    /// out, [`Error::Overloaded`](crate::Error::Overloaded) is the result of the next key. Once it finds the batcher
+    /// closed, which it does as it has a key to ask for, it delivers what is out, then ends; keys that it had taken from
+    /// the source and not asked for are dropped. Under [`Dispatch::manual`](crate::Dispatch::manual) somebody has to
+    /// flush.
+    ///
+    /// # Errors
+    ///
+    /// The stream itself cannot fail; each item has the result of its own key, as that of [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`KeyStream`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::Batcher;
+    /// use futures::{StreamExt, stream};
+    ///
+    /// # let even: Batcher<u32, u32> = Batcher::builder().load_fn(|ids| async move {
+    /// #     Ok(ids.into_iter().filter(|id| id % 2 == 0).map(|id| (id, id / 2)).collect())
+    /// # })?;
+    /// let mut halves = even.stream(stream::iter(1..=1_000));
+    /// let mut found = 0;
+    /// while let Some((_, half)) = halves.next().await {
+    ///     found += usize::from(half.is_ok());
+    /// }
+    /// assert_eq!((found, even.stats().loads), (500, 10));
+    /// # Ok(()) }
+    /// ```
+    pub fn stream<S: Stream<Item = K> + Send + 'static>(&self, source: S) -> KeyStream<K, V, E> {
+        KeyStream::new(Arc::clone(&self.shared), source)
     }
 
     /// Closes the batcher for good, for all handles: refuses gets that come from now on with

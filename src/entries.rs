@@ -464,12 +464,16 @@ impl<K> Entries<K> {
 
     /// How long the oldest new key has been queued; nothing, if the clock went back.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        match self.pages.get(self.new.first) {
+        Duration::from_nanos(self.waited(self.new.first, now))
+    }
+
+    /// How long a queued key has waited, in nanoseconds.
+    pub(crate) fn waited(&self, entry: u32, now: u64) -> u64 {
+        match self.pages.get(entry) {
             Some(Entry { at: At::Queued { stamp, .. }, .. }) => {
-                let since = self.base.saturating_add(u64::from(*stamp).wrapping_shl(16));
-                Duration::from_nanos(now.saturating_sub(since))
+                now.saturating_sub(self.base.saturating_add(u64::from(*stamp).wrapping_shl(16)))
             }
-            _ => Duration::ZERO,
+            _ => 0,
         }
     }
 

@@ -23,7 +23,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{Instrument, field};
+use tracing::Instrument;
 
 use crate::{
     broken::broken,
@@ -35,6 +35,7 @@ use crate::{
     retry::Verdict,
     seal::Sealed,
     shared::{Rest, Shared, State, carry_out},
+    spans,
     stats::Reason,
     sync::{Handle, Instant, caught, inside, sleep_until, spawn, timeout, unconstrained, yield_now},
     waiters::After,
@@ -90,7 +91,10 @@ where
     match ready {
         Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
         Some(None) => {}
-        None => driver.fail(&Error::Panicked),
+        None => {
+            spans::driver_panicked(&driver.shared.settings.name);
+            driver.fail(&Error::Panicked);
+        }
     }
 }
 
@@ -123,8 +127,9 @@ where
     async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
         loop {
             let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
-            let now = self.shared.now();
-            let early = if broken!("sealed before the gate") { self.shared.lock().sealable(now).0 } else { usize::MAX };
+            let asked = self.shared.now();
+            let early =
+                if broken!("sealed before the gate") { self.shared.lock().sealable(asked).0 } else { usize::MAX };
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
             let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
             let (limit, now) = (self.shared.limit(), self.shared.now());
@@ -133,8 +138,8 @@ where
                 queue.seal(self.generation, now, most, reason)
             });
             if let Some(sealed) = sealed {
-                let shared = Arc::clone(&self.shared);
-                return Some((Flight { shared, sealed, landed: false }, permits));
+                let (shared, gated) = (Arc::clone(&self.shared), Duration::from_nanos(now.saturating_sub(asked)));
+                return Some((Flight { shared, sealed, gated, landed: false }, permits));
             }
         }
     }
@@ -219,6 +224,7 @@ where
             Err(refused) => {
                 let count = |count: &mut u64| *count = count.saturating_add(1);
                 self.shared.quietly(|queue, _| count(&mut queue.stats.refused));
+                spans::refused(&self.shared.settings.name, &refused);
                 self.fail(&Error::Refused { retry_after: refused.retry_after() });
                 None
             }
@@ -230,6 +236,8 @@ where
 pub(crate) struct Flight<K: Eq, V, E> {
     pub(crate) shared: Arc<Shared<K, V, E>>,
     pub(crate) sealed: Sealed<K>,
+    /// For how long the gates had let it wait.
+    gated: Duration,
     landed: bool,
 }
 
@@ -263,31 +271,27 @@ where
 
     /// Runs the loader once for a piece of the batch, under the timeout, until nobody waits any more.
     pub(crate) async fn load(&self, piece: &[usize], permits: Vec<Permit>, reason: Reason) -> Outcomes<V, E> {
-        let span = tracing::debug_span!(
-            parent: None,
-            "load",
-            batcher = &*self.shared.settings.name,
-            reason = reason.as_str(),
-            keys = piece.len(),
-            left = self.sealed.left,
-            end = field::Empty,
-            found = field::Empty,
-            absent = field::Empty,
-            failed = field::Empty,
-            unprocessed = field::Empty,
-        );
+        let span = spans::of_load(&self.shared.settings.name, &self.sealed, piece.len(), reason, self.gated);
+        let (mut callers, flight) = (Vec::new(), self.sealed.flight);
+        let find = |callers: &mut Vec<_>| self.shared.lock().callers(flight, piece, callers);
+        spans::link(&span, &mut callers, find);
         let (shared, sealed) = (&self.shared, &self.sealed);
         let since = shared.now();
         // Cancel: the future of the load is dropped.
         let end = self.run(piece, permits).instrument(span.clone()).await;
-        let took = Duration::from_nanos(shared.now().saturating_sub(since));
+        let took = shared.now().saturating_sub(since);
         let is_answered = matches!(end, End::Answered(_)) || broken!("failures are timed");
+        let was_wanted = !matches!(end, End::Deserted);
+        spans::link(&span, &mut callers, find); // those who joined meanwhile
         let outcomes = Outcomes::of(end, piece, sealed, |key| shared.hash(key), |error| shared.verdict(error));
         outcomes.record(&span);
         let mut queue = shared.lock();
         outcomes.count(&mut queue.stats);
+        if was_wanted {
+            queue.stats.load_time.record(took);
+        }
         if is_answered {
-            queue.pace.loaded(took);
+            queue.pace.loaded(Duration::from_nanos(took));
         }
         drop(queue);
         outcomes

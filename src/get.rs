@@ -16,6 +16,7 @@ use crate::{
     error::Error,
     queue::{Ask, Submit},
     shared::Shared,
+    spans,
     stats::Outcome,
     sync::{chain, consume_budget},
     waiters::Wait,
@@ -112,9 +113,16 @@ where
         let (shared, hash, weight) = (&self.shared, self.shared.hash(&key), self.shared.weigh(&key));
         let wait = Wait::Task(cx.waker().clone());
         let mut ask = Some(Ask { key, hash, weight, wait, chain: chain() }); // what is left of it goes outside the lock
-        let (now, mut runtime) = (shared.now(), None);
+        let (now, span, mut runtime) = (shared.now(), spans::of_caller(), None);
         loop {
-            match shared.event(runtime.as_ref(), |queue, _| queue.submit(&mut ask, now, runtime.is_some())) {
+            let submitted = shared.event(runtime.as_ref(), |queue, _| {
+                let submitted = queue.submit(&mut ask, now, runtime.is_some());
+                if let Submit::Waits { cell, .. } = submitted {
+                    queue.waiters.note_span(cell, span);
+                }
+                submitted
+            });
+            match submitted {
                 Submit::Waits { cell, spare } => {
                     self.state = State::Waiting(cell); // before `spare`, whose drop may panic
                     drop(spare);

@@ -15,6 +15,7 @@
 //!   get_many(keys).await  -> Result<Vec<V>, Error<E>>         in the order asked; the first failure ends it
 //!   find_many(keys).await -> Result<Vec<Option<V>>, Error<E>>
 //!   get_each(keys).await  -> Vec<Result<V, Error<E>>>         each key fails for itself
+//!   stream(keys)          -> Stream of (K, Result<V, Error<E>>)      as they come, with back-pressure
 //!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher
 //!
 //! Builder                                           setters, see the table above; then
@@ -38,6 +39,7 @@
 //!                                                   Cycle Miscounted Unprocessed Refused
 //!   is_not_found()  is_retryable()  outcome() -> Outcome
 //! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
+//! Times    queue_time and load_time of Stats        count()  mean()  max()  quantile(0.99)
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An
@@ -82,6 +84,7 @@ mod dispatch;
 mod drive;
 mod entries;
 mod error;
+mod histogram;
 mod land;
 mod pace;
 mod pages;
@@ -102,6 +105,8 @@ mod loader;
 mod many;
 mod reply;
 mod shared;
+mod spans;
+mod stream;
 mod sync;
 
 pub mod docs;
@@ -115,10 +120,12 @@ pub use crate::{
     error::{AnyError, Error},
     gate::{Gate, Permit, Refused, Want},
     get::{Find, Get},
+    histogram::Times,
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
     retry::{Retry, Verdict},
     stats::{Outcome, Reason, Stats},
+    stream::KeyStream,
 };
 pub use async_trait::async_trait;
 #[cfg(multiget_shuttle)]

@@ -1,7 +1,8 @@
 //! The futures of many gets at once.
 //!
 //! Owns: one cell per distinct key and the group that is woken for all of them. They are submitted under one hold of
-//! the lock, all or none, and the task is woken once per batch that lands, not once per key.
+//! the lock, all or none, collected under another, and the task is woken once: when the last one has landed, or the one
+//! that ends it.
 
 use std::{
     fmt,
@@ -18,6 +19,7 @@ use crate::{
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
+    spans,
     stats::Outcome,
     sync::{chain, consume_budget},
     waiters::{EndsOn, Wait},
@@ -61,7 +63,10 @@ where
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Results<V, E>> {
         if matches!(self.state, State::New) {
             self.state = State::Done; // if user code panics on the way
-            self.state = self.submit().map_or_else(State::TurnedAway, |()| State::Waiting);
+            self.state = self.submit(cx).map_or_else(State::TurnedAway, |()| State::Waiting);
+            if self.group.is_some() && matches!(self.state, State::Waiting) {
+                return Poll::Pending;
+            }
         }
         match self.state {
             State::TurnedAway(outcome) => {
@@ -70,20 +75,12 @@ where
                 Poll::Ready(self.seats.iter().map(|_| Some(Err(refusal(outcome)))).collect())
             }
             State::Waiting => {
-                let mut waker = Some(cx.waker().clone());
-                let over = match self.group {
-                    Some(group) => self.shared.lock().waiters.poll_group(group, &mut waker),
-                    None => true,
-                };
-                drop(waker); // outside the lock
-                if !over {
-                    return Poll::Pending;
-                }
-                if self.seats.is_empty() {
+                let Some(group) = self.group else {
                     ready!(pin!(consume_budget()).poll(cx)); // nothing had to be waited for
-                }
-                self.state = State::Done;
-                Poll::Ready(self.collect())
+                    self.state = State::Done;
+                    return Poll::Ready(Vec::new());
+                };
+                self.collect(group, cx)
             }
             #[expect(clippy::panic, reason = "as async functions do")]
             State::New | State::Done => panic!("a future of many gets polled after it was ready"),
@@ -91,22 +88,25 @@ where
     }
 
     /// All or none. If `Eq` panics, what is seated so far is given back as this future is dropped.
-    fn submit(&mut self) -> Result<(), Outcome> {
+    fn submit(&mut self, cx: &Context<'_>) -> Result<(), Outcome> {
         let keys = mem::take(&mut self.keys);
         self.seats = vec![0; keys.len()];
         if keys.is_empty() {
             return Ok(());
         }
         let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
-        let weighed = |key| (shared.hash(&key), shared.weigh(&key), key);
-        let mut keys = keys.into_iter().map(weighed).collect::<Vec<_>>().into_iter();
+        let weighed: Vec<_> = keys.iter().map(|key| (shared.hash(key), shared.weigh(key))).collect();
+        let mut keys = weighed.into_iter().zip(keys);
         let (mut spares, mut ask, chain) = (Vec::new(), None, chain()); // these and `keys` are dropped outside the lock, whatever happens
+        let (mut waker, span) = (Some(cx.waker().clone()), spans::of_caller());
+        self.cells.reserve_exact(self.seats.len());
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
-            let counted = queue.stats.clone();
+            let counted = queue.stats.mark();
             let group = queue.waiters.open_group(self.ends_on);
             self.group = Some(group);
+            queue.waiters.note_group_span(group, span);
             let mut answered = 0;
-            for (place, (hash, weight, key)) in self.seats.iter_mut().zip(keys.by_ref()) {
+            for (place, ((hash, weight), key)) in self.seats.iter_mut().zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
                 let (wait, chain) = (Wait::Group { group, seat: *place }, chain.clone());
                 let last = ask.replace(Ask { key, hash, weight, wait, chain });
@@ -134,33 +134,49 @@ where
                 for cell in self.cells.drain(..) {
                     queue.abandon(cell, after);
                 }
-                queue.stats = counted; // as if none had been asked
+                queue.stats.undo(&counted); // as if none had been asked
+                self.seats.iter().for_each(|_| queue.turn_away(refused));
                 return Err(refused);
             }
             queue.waiters.seat_group(group, self.cells.len() - answered);
+            if queue.waiters.poll_group(group, &mut waker) {
+                after.wake.extend(waker.take()); // only rings, and they are answered
+            }
             Ok(())
         });
-        drop((spares, ask));
-        if let Err(outcome) = submitted {
-            let mut queue = self.shared.lock();
-            self.seats.iter().for_each(|_| queue.turn_away(outcome));
-        }
+        drop((spares, ask, waker));
         submitted
     }
 
-    fn collect(&mut self) -> Results<V, E> {
-        let (cells, group) = (mem::take(&mut self.cells), self.group.take());
-        let replies: Vec<Option<Reply<V, E>>> = self.shared.quietly(|queue, after| {
-            after.wakers.extend(group.and_then(|group| queue.waiters.close_group(group)));
-            let mut take = |cell| {
+    /// Takes the results, once the group waits no longer; what had not landed by then is given up.
+    fn collect(&mut self, group: u32, cx: &Context<'_>) -> Poll<Results<V, E>> {
+        let mut waker = Some(cx.waker().clone());
+        let mut replies: Vec<Option<Reply<V, E>>> = Vec::new();
+        let over = self.shared.quietly(|queue, after| {
+            if !queue.waiters.poll_group(group, &mut waker) {
+                return false;
+            }
+            after.wakers.extend(queue.waiters.close_group(group));
+            replies.reserve_exact(self.cells.len());
+            for cell in self.cells.drain(..) {
                 let reply = queue.waiters.take(cell);
                 if reply.is_none() {
                     queue.abandon(cell, after);
                 }
-                reply
-            };
-            cells.into_iter().map(&mut take).collect()
+                replies.push(reply);
+            }
+            true
         });
+        drop(waker); // outside the lock
+        if !over {
+            return Poll::Pending;
+        }
+        (self.state, self.group) = (State::Done, None); // the clone of a value may panic
+        Poll::Ready(self.in_order(replies))
+    }
+
+    /// The result of each key asked for, from those of distinct keys.
+    fn in_order(&self, replies: Vec<Option<Reply<V, E>>>) -> Results<V, E> {
         let distinct = replies.len();
         let mut results: Results<V, E> = replies.into_iter().map(|reply| reply.map(Reply::into_result)).collect();
         if distinct == self.seats.len() {

@@ -178,8 +178,7 @@ impl<K, A: Answer> Queue<K, A> {
                 return self.refuse(Outcome::Cycle);
             }
         }
-        let counted = self.waiters.waiting().saturating_sub(self.waiters.nested.len());
-        if counted >= self.limits.capacity && ask.chain.is_none() && !broken!("no capacity") {
+        if self.counted() >= self.limits.capacity && ask.chain.is_none() && !broken!("no capacity") {
             return self.refuse(Outcome::Overloaded);
         }
         if found.is_none() && !self.drive.has_driver() && !may_spawn {
@@ -193,6 +192,11 @@ impl<K, A: Answer> Queue<K, A> {
         let entry = self.entries.open(ask.key, ask.hash, ask.weight, now);
         self.has_arrived();
         Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain), spare: None }
+    }
+
+    /// Waiters that `capacity` limits.
+    pub(crate) fn counted(&self) -> usize {
+        self.waiters.waiting().saturating_sub(self.waiters.nested.len())
     }
 
     fn refuse(&mut self, outcome: Outcome) -> Submit<K> {
@@ -221,6 +225,12 @@ impl<K, A: Answer> Queue<K, A> {
             }
         }
         false
+    }
+
+    /// Why a get that came now would be refused, whatever its key.
+    pub(crate) fn refusal(&self) -> Option<Outcome> {
+        let full = self.counted() >= self.limits.capacity;
+        if self.closed { Some(Outcome::Closed) } else { full.then_some(Outcome::Overloaded) }
     }
 
     /// Counts a get that ends before anything of it is queued.
@@ -267,10 +277,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Draws the consequence of what was queued since `before`: a driver, or a word to the one there is.
     pub(crate) fn account(&mut self, before: Before, after: &mut After<K, A>) {
-        debug_assert!(
-            self.waiters.waiting().saturating_sub(self.waiters.nested.len()) <= self.limits.capacity,
-            "invariant 4"
-        );
+        debug_assert!(self.counted() <= self.limits.capacity, "invariant 4");
         if !self.drive.has_driver() && self.entries.queued() > 0 && !broken!("driver lost") {
             after.spawn = Some(self.drive.name_driver());
             return;
@@ -326,6 +333,14 @@ impl<K, A: Answer> Queue<K, A> {
                 }
             }
         }
+    }
+
+    /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
+    /// yet.
+    pub(crate) fn callers(&self, flight: u32, piece: &[usize], callers: &mut Vec<u64>) {
+        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
+        let entries = piece.iter().filter_map(|position| entries.get(*position)).filter(|entry| **entry != NONE);
+        self.waiters.callers(entries.map(|entry| self.entries.get(*entry).head), callers);
     }
 
     pub(crate) fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {
@@ -391,8 +406,9 @@ impl<K, A: Answer> Queue<K, A> {
         self.entries.rest();
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self, now: u64) -> Stats {
         let mut stats = self.stats.clone();
+        stats.oldest = self.entries.age(now);
         stats.queued = self.entries.queued();
         stats.waiting = self.waiters.waiting();
         stats.in_flight = self.drive.in_flight();

@@ -39,6 +39,8 @@ pub(crate) struct Sealed<K> {
     pub(crate) hashes: Vec<u32>,
     pub(crate) reason: Reason,
     pub(crate) left: usize,
+    /// How long the oldest of its keys was queued, in nanoseconds.
+    pub(crate) waited: u64,
     /// What is asked inside this flight has this chain.
     pub(crate) chain: Arc<Chain>,
 }
@@ -67,8 +69,7 @@ impl<K, A: Answer> Queue<K, A> {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let counted = self.waiters.waiting().saturating_sub(self.waiters.nested.len());
-        self.entries.is_full(&self.limit) || counted >= self.limits.capacity
+        self.entries.is_full(&self.limit) || self.counted() >= self.limits.capacity
     }
 
     /// Whether the driver, with or without a slot as it is, could seal a batch.
@@ -126,9 +127,12 @@ impl<K, A: Answer> Queue<K, A> {
             slot: !nested,
             number: self.numbers,
         });
-        let mut repeats = false;
+        let (mut repeats, mut oldest) = (false, 0);
         for position in (0..).take(size) {
             let Some(entry) = self.entries.first() else { break };
+            let waited = self.entries.waited(entry, now);
+            self.stats.queue_time.record(waited);
+            oldest = waited.max(oldest);
             keys.push(self.entries.unqueue(entry, At::Flying { flight, position }));
             hashes.push(self.entries.get(entry).hash);
             entries.push(entry);
@@ -146,7 +150,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), chain })
+        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, chain })
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

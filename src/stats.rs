@@ -3,7 +3,9 @@
 //! Owns: the counters and the names of reasons and kinds. Refuses to know: where they are counted (`queue.rs`).
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::fmt;
+use std::{fmt, time::Duration};
+
+use crate::histogram::Times;
 
 /// Why a batch left.
 ///
@@ -111,6 +113,14 @@ impl Outcome {
     }
 }
 
+/// The counters that asking moves.
+pub(crate) struct Mark {
+    gets: u64,
+    joins: u64,
+    keys_abandoned: u64,
+    outcomes: [u64; Outcome::COUNT],
+}
+
 /// What a batcher did so far, and what it is doing now; see [`Batcher::stats`](crate::Batcher::stats).
 ///
 /// All counters begin at zero when the batcher is built and saturate. One snapshot is taken under the batcher's lock,
@@ -153,12 +163,23 @@ pub struct Stats {
     pub asked_again: u64,
     /// Batches that failed as a whole and were taken apart; their pieces are the loads of [`Reason::Piece`].
     pub isolated: u64,
+    /// Gets that the store answered at once. Nothing counts it yet.
+    pub store_hits: u64,
     /// Times a gate refused; the gets it ended are [`Outcome::Refused`].
     pub refused: u64,
     /// Answers for keys that nobody had asked for. They were dropped.
     pub foreign: u64,
     /// Answers for keys that the same load had answered before. [`Answers`](crate::Answers) says which one counts.
     pub repeated: u64,
+    /// How long keys were queued, from arrival until their batch was sealed, key by key. A key's arrival is known to
+    /// 66 µs, so a time may be that much too long; that of a key that came to an empty queue is exact. A key that is
+    /// queued again counts again.
+    pub queue_time: Times,
+    /// How long loads took, from sealing until the loader's answer, error, panic or timeout. A load that nobody waited
+    /// for any more is not counted.
+    pub load_time: Times,
+    /// How long the oldest key in the queue has waited now; zero if there is none.
+    pub oldest: Duration,
     /// Keys in the queue now.
     pub queued: usize,
     /// Loads running now.
@@ -190,6 +211,17 @@ impl Stats {
         if let Some(count) = self.outcomes.get_mut(outcome as usize) {
             *count = count.saturating_add(gets);
         }
+    }
+
+    /// What asking counts, as it stands; see [`Self::undo`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { gets: self.gets, joins: self.joins, keys_abandoned: self.keys_abandoned, outcomes: self.outcomes }
+    }
+
+    /// As if nothing had been asked, and given up, since the mark.
+    pub(crate) fn undo(&mut self, mark: &Mark) {
+        let Mark { gets, joins, keys_abandoned, outcomes } = *mark;
+        (self.gets, self.joins, self.keys_abandoned, self.outcomes) = (gets, joins, keys_abandoned, outcomes);
     }
 
     pub(crate) fn count_load(&mut self, reason: Reason, keys: usize) {

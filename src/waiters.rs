@@ -4,7 +4,7 @@
 //! keys, loads, and whether a waiter's key is queued or in flight.
 //!
 //! A cell holds a waker until its answer lands, then the answer until its owner takes it or goes. Its number is all its
-//! owner keeps.
+//! owner keeps. The spans of callers are numbers beside it, in a table that is empty unless somebody traces.
 //!
 //! Invariants:
 //! 1. A chain is its first cell (`head`); `next` leads to the last one, and the head's `prev` is that last one.
@@ -12,14 +12,26 @@
 //! 3. No waker is cloned, woken or dropped here, and no answer is dropped: they are handed out in [`After`].
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::{sync::Arc, task::Waker};
+use std::{collections::VecDeque, sync::Arc, task::Waker};
+
+use hashbrown::HashTable;
 
 use crate::{
     broken::broken,
     chain::{Chain, Nested},
+    entries::spread,
     pages::Pages,
     stats::{Outcome, Stats},
 };
+
+/// The most spans that a load is linked to.
+pub(crate) const MOST_CALLERS: usize = 32;
+/// The most cells looked at for them.
+const MOST_LOOKED_AT: usize = 1_024;
+/// The most cells whose caller's span is remembered.
+const MOST_SPANS: usize = 4_096;
+/// Room for so many spans stays when there is none.
+const SPANS_AT_REST: usize = 64;
 
 /// No place.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -76,16 +88,9 @@ pub(crate) enum EndsOn {
     Nothing,
     Error,
     ErrorOrAbsence,
-}
-
-impl EndsOn {
-    fn is_met_by(self, outcome: Outcome) -> bool {
-        match outcome {
-            Outcome::Found => false,
-            Outcome::NotFound => self == Self::ErrorOrAbsence,
-            _ => self != Self::Nothing,
-        }
-    }
+    /// Every one: the group is told of each as it comes, lists them, and goes on. Such a group may wait for one key
+    /// more than once.
+    Each,
 }
 
 struct Group {
@@ -93,6 +98,30 @@ struct Group {
     left: usize,
     ends_on: EndsOn,
     over: bool,
+    /// The seats whose answers have come and were not asked for yet, of a group that ends on each.
+    landed: VecDeque<u32>,
+    /// The span of its owner, by number.
+    span: Option<u64>,
+}
+
+impl Group {
+    fn hear(&mut self, seat: u32, outcome: Outcome) {
+        match self.ends_on {
+            EndsOn::Nothing => {}
+            EndsOn::Error => self.over |= !matches!(outcome, Outcome::Found | Outcome::NotFound),
+            EndsOn::ErrorOrAbsence => self.over |= outcome != Outcome::Found,
+            EndsOn::Each if broken!("lost stream answer") && seat % 5 == 4 => {}
+            EndsOn::Each => self.landed.push_back(seat),
+        }
+    }
+
+    /// Whether its owner has something to do.
+    fn is_over(&self) -> bool {
+        match self.ends_on {
+            EndsOn::Each => !self.landed.is_empty(),
+            _ => self.over || self.left == 0,
+        }
+    }
 }
 
 pub(crate) struct Waiters<A> {
@@ -101,12 +130,15 @@ pub(crate) struct Waiters<A> {
     /// Those of them that wait inside loads.
     pub(crate) nested: Nested,
     waiting: usize,
+    /// Cells of tasks that have a span, and its number. Nothing is held by it: the span may be closed.
+    spans: HashTable<(u32, u64)>,
 }
 
 impl<A: Answer> Waiters<A> {
     /// `batcher`: what this one is called in chains.
-    pub(crate) const fn new(batcher: u64) -> Self {
-        Self { cells: Pages::new(), groups: Pages::new(), nested: Nested::new(batcher), waiting: 0 }
+    pub(crate) fn new(batcher: u64) -> Self {
+        let (cells, groups, nested) = (Pages::new(), Pages::new(), Nested::new(batcher));
+        Self { cells, groups, nested, waiting: 0, spans: HashTable::new() }
     }
 
     pub(crate) const fn waiting(&self) -> usize {
@@ -116,7 +148,7 @@ impl<A: Answer> Waiters<A> {
     /// Whether no cell and no group is left.
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
-        self.cells.is_empty() && self.groups.is_empty() && self.nested.len() == 0
+        self.cells.is_empty() && self.groups.is_empty() && self.nested.len() == 0 && self.spans.is_empty()
     }
 
     /// Adds a waiter at the end of the chain.
@@ -173,9 +205,9 @@ impl<A: Answer> Waiters<A> {
 
     /// Seats somebody who is answered already.
     pub(crate) fn seat_answered(&mut self, wait: &Wait, answer: A) -> u32 {
-        if let Wait::Group { group, .. } = wait {
+        if let Wait::Group { group, seat } = wait {
             if let Some(group) = self.groups.get_mut(*group) {
-                group.over |= group.ends_on.is_met_by(answer.outcome());
+                group.hear(*seat, answer.outcome());
             }
         }
         self.cells.insert(Cell::Landed(answer))
@@ -185,7 +217,7 @@ impl<A: Answer> Waiters<A> {
     pub(crate) fn seat_of(&self, head: u32, wait: &Wait) -> Option<u32> {
         match (self.cells.get(self.links(head)?.prev)?, wait) {
             (Cell::Waiting { wait: Wait::Group { group, seat }, .. }, Wait::Group { group: own, .. })
-                if group == own =>
+                if group == own && self.groups.get(*own)?.ends_on != EndsOn::Each =>
             {
                 Some(*seat)
             }
@@ -218,7 +250,7 @@ impl<A: Answer> Waiters<A> {
     /// Frees a cell that is in no chain any more.
     pub(crate) fn free<K>(&mut self, cell: u32, after: &mut After<K, A>) {
         debug_assert!(self.entry_of(cell).is_none(), "invariant 1: a freed cell is in no chain");
-        match self.cells.remove(cell) {
+        match self.remove(cell) {
             Some(Cell::Landed(answer)) => after.answers.push(answer),
             Some(Cell::Waiting { wait: Wait::Task(waker), .. }) => after.wakers.push(waker),
             Some(Cell::Waiting { wait: Wait::Group { .. }, .. }) | None => {}
@@ -244,8 +276,8 @@ impl<A: Answer> Waiters<A> {
                         after.wakers.push(waker);
                     }
                     Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
-                    Cell::Waiting { wait: Wait::Group { group, .. }, .. } => {
-                        after.wake.extend(self.tell_group(group, outcome));
+                    Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
+                        after.wake.extend(self.tell_group(group, seat, outcome));
                     }
                     Cell::Landed(answer) => after.answers.push(answer),
                 }
@@ -259,11 +291,12 @@ impl<A: Answer> Waiters<A> {
         after.answers.extend(rest);
     }
 
-    fn tell_group(&mut self, group: u32, outcome: Outcome) -> Option<Waker> {
+    /// Its waker, once its owner has something to do: not for every batch that lands.
+    fn tell_group(&mut self, group: u32, seat: u32, outcome: Outcome) -> Option<Waker> {
         let group = self.groups.get_mut(group)?;
         group.left = group.left.saturating_sub(1);
-        group.over |= group.ends_on.is_met_by(outcome);
-        group.waker.take()
+        group.hear(seat, outcome);
+        if group.is_over() { group.waker.take() } else { None }
     }
 
     /// Takes the answer out of its cell, which is free then.
@@ -271,7 +304,7 @@ impl<A: Answer> Waiters<A> {
         if !matches!(self.cells.get(cell), Some(Cell::Landed(_))) {
             return None;
         }
-        match self.cells.remove(cell) {
+        match self.remove(cell) {
             Some(Cell::Landed(answer)) if broken!("double answer") => {
                 let (answer, again) = answer.split();
                 self.cells.insert(Cell::Landed(again));
@@ -295,7 +328,7 @@ impl<A: Answer> Waiters<A> {
     }
 
     pub(crate) fn open_group(&mut self, ends_on: EndsOn) -> u32 {
-        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false })
+        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false, landed: VecDeque::new(), span: None })
     }
 
     /// Sets how many cells the group waits for, once they are all seated.
@@ -308,7 +341,7 @@ impl<A: Answer> Waiters<A> {
     /// Whether the group waits no longer. If it does, it swaps in `waker`, and what is left there is to be dropped.
     pub(crate) fn poll_group(&mut self, group: u32, waker: &mut Option<Waker>) -> bool {
         match self.groups.get_mut(group) {
-            Some(group) if group.left > 0 && !group.over => {
+            Some(group) if !group.is_over() => {
                 std::mem::swap(&mut group.waker, waker);
                 false
             }
@@ -316,8 +349,61 @@ impl<A: Answer> Waiters<A> {
         }
     }
 
+    /// The next seat whose answer has come, of a group that ends on each.
+    pub(crate) fn next_landed(&mut self, group: u32) -> Option<u32> {
+        self.groups.get_mut(group)?.landed.pop_front()
+    }
+
     pub(crate) fn close_group(&mut self, group: u32) -> Option<Waker> {
         self.groups.remove(group)?.waker
+    }
+
+    fn remove(&mut self, cell: u32) -> Option<Cell<A>> {
+        if !self.spans.is_empty() {
+            self.forget_span(cell);
+        }
+        self.cells.remove(cell)
+    }
+
+    /// Remembers the span in which a task asked, if it has one and there is room.
+    pub(crate) fn note_span(&mut self, cell: u32, span: Option<u64>) {
+        let Some(span) = span.filter(|_| self.spans.len() < MOST_SPANS) else { return };
+        self.spans.insert_unique(scatter(cell), (cell, span), |(cell, _)| scatter(*cell));
+    }
+
+    /// Remembers the span in which the owner of a group asked.
+    pub(crate) fn note_group_span(&mut self, group: u32, span: Option<u64>) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.span = span;
+        }
+    }
+
+    fn forget_span(&mut self, cell: u32) {
+        if let Ok(found) = self.spans.find_entry(scatter(cell), |(other, _)| *other == cell) {
+            found.remove();
+            if self.spans.is_empty() && self.spans.capacity() > SPANS_AT_REST {
+                self.spans = HashTable::new();
+            }
+        }
+    }
+
+    /// Adds the spans of those who wait in these chains, as far as there is room and they are not there yet.
+    pub(crate) fn callers(&self, heads: impl Iterator<Item = u32>, callers: &mut Vec<u64>) {
+        let mut left = MOST_LOOKED_AT;
+        for mut cell in heads {
+            while let Some(Cell::Waiting { wait, links }) = self.cells.get(cell) {
+                let span = match wait {
+                    Wait::Task(_) => self.spans.find(scatter(cell), |(other, _)| *other == cell).map(|(_, span)| *span),
+                    Wait::Group { group, .. } => self.groups.get(*group).and_then(|group| group.span),
+                };
+                callers.extend(span.filter(|span| !callers.contains(span)));
+                left = left.saturating_sub(1);
+                if left == 0 || callers.len() >= MOST_CALLERS {
+                    return;
+                }
+                cell = links.next;
+            }
+        }
     }
 
     fn links(&self, cell: u32) -> Option<Links> {
@@ -333,4 +419,9 @@ impl<A: Answer> Waiters<A> {
             _ => None,
         }
     }
+}
+
+/// Numbers of cells follow each other; the table wants them spread.
+fn scatter(cell: u32) -> u64 {
+    spread(cell.wrapping_mul(0x9E37_79B9))
 }

@@ -6,6 +6,7 @@
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
+    clippy::indexing_slicing,
     reason = "tests"
 )]
 #![allow(unsafe_code, reason = "an allocator that counts is the only way to count")]
@@ -18,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use multiget::{Answers, AnyError, Batcher, Builder, Dispatch, Get};
 use tokio::{runtime::Runtime, time::sleep};
 
@@ -251,5 +253,58 @@ fn p11_a_burst_allocates_per_batch_and_not_per_get() {
         let each = (calls[1] - calls[0]) as f64 / 10_000.0;
         println!("{each:.3} allocations per get, in batches of 100, the loader's own among them");
         assert!(each <= 0.4, "{each}");
+    });
+}
+
+/// A stream over a slow loader, with other callers beside it: memory is flat, every key is reported once, capacity is
+/// never exceeded. `KEYS=10000000 cargo test --release --test memory stream -- --nocapture` for the real thing.
+#[test]
+fn p01_p11_a_stream_of_many_keys_holds_a_constant_number_of_bytes() {
+    let keys: u64 = std::env::var("KEYS").ok().map_or(200_000, |keys| keys.parse().unwrap());
+    let runtime = runtime();
+    runtime.block_on(async {
+        let load = async |(): (), keys: Vec<u64>| {
+            sleep(Duration::from_millis(100)).await;
+            Ok::<_, AnyError>(keys.into_iter().map(|key| (key, key)).collect::<Answers<_, _>>())
+        };
+        let capacity = 5_000;
+        let batcher: Batcher<u64, u64> = Batcher::builder().capacity(capacity).load_with((), load).unwrap();
+        let mut reported = vec![0_u64; usize::try_from(keys / 64 + 1).unwrap()];
+        let mut results = batcher.stream(stream::iter(0..keys));
+        let (mut delivered, mut waiting, mut base, mut early, mut late) = (0, 0, 0, 0, 0);
+        while let Some((key, value)) = results.next().await {
+            assert_eq!(value.unwrap(), key);
+            let word = &mut reported[usize::try_from(key / 64).unwrap()];
+            assert_eq!(*word & 1 << (key % 64), 0, "{key} comes twice");
+            *word |= 1 << (key % 64);
+            delivered += 1;
+            if delivered == keys / 100 {
+                base = LIVE.get(); // every buffer has its size by now
+            }
+            let most = if delivered < keys / 10 { &mut early } else { &mut late };
+            *most = LIVE.get().max(*most);
+            if delivered % 64 == 0 {
+                waiting = batcher.stats().waiting.max(waiting);
+            }
+            if delivered % 5_000 == 0 {
+                assert!(batcher.get_each(keys..keys + 1_000).await.iter().all(Result::is_ok), "room for others");
+            }
+        }
+        println!(
+            "{delivered} keys of a stream: at most {waiting} of {capacity} waiting; above the {base} B after a hundredth \
+             at most {} B in the first tenth, {} B after it",
+            early - base,
+            late - base
+        );
+        assert_eq!((delivered, reported.iter().map(|word| u64::from(word.count_ones())).sum()), (keys, keys));
+        assert!(waiting <= capacity);
+        assert!(late - early <= 16 * 1024, "it grows");
+        assert_eq!(batcher.stats().waiting, 0);
+
+        let mut endless = batcher.stream(stream::iter(0..));
+        assert_eq!(endless.by_ref().take(10_000).count().await, 10_000);
+        let ((), rest) = tokio::join!(batcher.close(), endless.count());
+        println!("closed in the middle: {rest} keys more, and it ends");
+        assert_eq!((rest <= capacity / 2, batcher.stats().waiting), (true, 0));
     });
 }

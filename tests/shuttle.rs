@@ -18,6 +18,7 @@ mod world;
 
 use std::{task::Poll, time::Duration};
 
+use futures::{StreamExt, stream};
 use multiget::{Abandon, Dispatch, Error, Handle, Outcome, Reason};
 use shuttle::future::{JoinHandle, block_on, spawn};
 
@@ -363,6 +364,60 @@ fn p07_p09_get_many_vs_failure() {
             assert_eq!(world.judge.judge(key, &result), if key == 2 { FOUND } else { Outcome::Panicked });
         }
         assert_eq!(one.await.unwrap(), FOUND);
+        world.rest().await;
+    });
+}
+
+/// What is out when the batcher is closed is delivered, each key once, and then the stream ends.
+#[test]
+fn p01_p17_stream_vs_close() {
+    scenario("p01_p17_stream_vs_close", || async {
+        let world = World::new(2, 2, builder().capacity(6));
+        let source = stream::iter([1, 2, 3, 1, 4].map(|key| world.judge.key(key)));
+        let (streams, one) = (spawn(world.batcher.stream(source).collect::<Vec<_>>()), spawn(world.get(2)));
+        let closes = spawn({
+            let batcher = world.batcher.clone();
+            async move {
+                passes(6).await;
+                batcher.close().await;
+            }
+        });
+        let mut keys = Vec::new();
+        for item in streams.await.unwrap() {
+            let (key, outcome) = world.judge.judge_item(&item);
+            assert_eq!(outcome, FOUND);
+            keys.push(key);
+        }
+        let mut left = vec![1, 2, 3, 1, 4];
+        for key in keys {
+            left.swap_remove(left.iter().position(|left| *left == key).expect("each once"));
+        }
+        assert!([FOUND, Outcome::Closed].contains(&one.await.unwrap()));
+        closes.await.unwrap();
+        world.rest().await;
+    });
+}
+
+/// A stream that goes in the middle gives everything back; another one with the same keys notices nothing.
+#[test]
+fn p07_p12_stream_vs_drop() {
+    scenario("p07_p12_stream_vs_drop", || async {
+        let world = World::new(2, 1, builder().capacity(8));
+        let source = || stream::iter([1, 2, 3, 4, 5].map(|key| world.judge.key(key)));
+        let stays = spawn(world.batcher.stream(source()).collect::<Vec<_>>());
+        let goes = spawn({
+            let (mut goes, judge) = (world.batcher.stream(source()), world.judge.clone());
+            async move {
+                while let Some(Some(item)) = taste(goes.next()).await {
+                    assert_eq!(judge.judge_item(&item).1, FOUND);
+                }
+                judge.count(0, goes.size_hint().0); // what is out or was not taken
+            }
+        });
+        let mut keys: Vec<_> = stays.await.unwrap().iter().map(|item| world.judge.judge_item(item)).collect();
+        keys.sort_unstable_by_key(|item| item.0);
+        assert_eq!(keys, [1, 2, 3, 4, 5].map(|key| (key, FOUND)));
+        goes.await.unwrap();
         world.rest().await;
     });
 }

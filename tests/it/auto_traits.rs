@@ -12,7 +12,8 @@ use std::{
 
 use multiget::{
     Abandon, Answers, AnyError, Batcher, Builder, ConfigError, Decision, Dispatch, Error, Find, FindMany, Gate, Get,
-    GetEach, GetMany, Loader, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Want, WeakBatcher,
+    GetEach, GetMany, KeyStream, Loader, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Times, Want,
+    WeakBatcher,
 };
 
 use crate::support::{Fault, Upstream, Value};
@@ -71,6 +72,8 @@ fn handles_and_futures() {
         GetMany<Plain, Plain, Plain> => "Send Sync Unpin Debug";
         FindMany<Plain, Plain, Plain> => "Send Sync Unpin Debug";
         GetEach<Plain, Plain, Plain> => "Send Sync Unpin Debug";
+        KeyStream<u32, u32> => "Send Unpin Debug";
+        KeyStream<Plain, Plain, Plain> => "Send Unpin Debug";
     }
 }
 
@@ -112,6 +115,7 @@ fn settings_and_figures() {
         Outcome => "Send Sync Unpin Clone Debug";
         Reason => "Send Sync Unpin Clone Debug";
         Stats => "Send Sync Unpin Clone Debug";
+        Times => "Send Sync Unpin Clone Debug";
         Permit => "Send Unpin Debug";
         Refused => "Send Sync Unpin Clone Debug";
         Want => "Send Sync Unpin Debug";
@@ -123,13 +127,14 @@ fn settings_and_figures() {
 #[test]
 fn futures_own_what_they_need() {
     fn spawnable<T: Send + 'static>(_: &T) {}
-    fn boxed(batcher: &Batcher<u32, Value, Fault>) -> [Box<dyn Send>; 5] {
+    fn boxed(batcher: &Batcher<u32, Value, Fault>) -> [Box<dyn Send>; 6] {
         [
             Box::new(batcher.get(1)),
             Box::new(batcher.find(1)),
             Box::new(batcher.get_many([1])),
             Box::new(batcher.find_many(vec![1])),
             Box::new(batcher.get_each(0..1)),
+            Box::new(batcher.stream(futures::stream::iter(0..1))),
         ]
     }
     let batcher = Batcher::new(Upstream::default());

@@ -84,9 +84,8 @@ async fn p02_a_load_that_asks_for_its_own_key_is_told_at_once() {
     let load = async |itself: Itself, keys: Vec<u32>| {
         let batcher = itself.get().unwrap().upgrade().unwrap();
         let each = batcher.get_each([keys[0], keys[0] + 100]).await;
-        let outcome = |result: &Result<u32, Error<AnyError>>| {
-            result.as_ref().map_or_else(multiget::Error::outcome, |_| Outcome::Found)
-        };
+        let outcome =
+            |result: &Result<u32, Error<AnyError>>| result.as_ref().map_or_else(Error::outcome, |_| Outcome::Found);
         if keys[0] < 100 {
             assert_eq!(each.iter().map(outcome).collect::<Vec<_>>(), [Outcome::Cycle, Outcome::Found]);
         }

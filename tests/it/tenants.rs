@@ -41,9 +41,9 @@ async fn p14_one_span_per_load_with_reason_and_counts_and_no_canary_in_any_text(
     let spans = spans.text();
     assert_eq!(
         spans.trim(),
-        "load parent=None root=true batcher=\"people\" reason=\"settled\" keys=3 left=0 \
+        "load parent=None root=true batcher=\"people\" reason=\"settled\" keys=3 left=0 waited_us=0 gated_us=0 \
          end=\"answered\" found=1 failed=1 unprocessed=0 absent=1\n\
-         load parent=None root=true batcher=\"people\" reason=\"settled\" keys=1 left=0 \
+         load parent=None root=true batcher=\"people\" reason=\"settled\" keys=1 left=0 waited_us=0 gated_us=0 \
          end=\"load\" found=0 failed=0 unprocessed=0 absent=0"
     );
     for text in texts.iter().chain([&spans]) {

@@ -205,6 +205,11 @@ impl Judge {
         }
     }
 
+    /// An item of a stream.
+    pub(crate) fn judge_item(&self, (key, result): &(Key, Result<Value, Error<Failure>>)) -> (u32, Outcome) {
+        (key.0, self.judge(key.0, result))
+    }
+
     /// The values of a `get_many`. Distinct keys, which it gives back, count as one get each.
     pub(crate) fn judge_all(&self, keys: [u32; 3], values: &[Value]) -> usize {
         assert_eq!(keys.len(), values.len());

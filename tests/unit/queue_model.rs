@@ -492,7 +492,7 @@ impl World {
     }
 
     fn check(&mut self) {
-        let stats = self.queue.stats();
+        let stats = self.queue.stats(nanos(self.now));
         assert_eq!(stats.queued, self.order.len());
         assert_eq!(stats.waiting, self.waiting());
         assert_eq!(stats.in_flight, self.flights.len());

@@ -411,7 +411,7 @@ impl<K, A: Answer> Queue<K, A> {
     /// Adds the callers who wait for a flight and have a span, as far as there is room and they are not there yet.
     pub(crate) fn callers(&self, flight: u32, callers: &mut Vec<u64>) {
         let entries = self.flights.get(flight).map(|flight| flight.entries.iter());
-        let heads = entries.into_iter().flatten().map(|entry| self.entries.get(*entry).head);
+        let heads = entries.into_iter().flatten().map(|entry| self.entries.head(*entry));
         self.waiters.callers(heads, callers);
     }
 

@@ -499,6 +499,11 @@ impl<K> Entries<K> {
         self.pages.get(entry).expect("an entry lives as long as its waiters, its flight and its place in the list")
     }
 
+    /// The first waiter of an entry, if there is one.
+    pub(crate) fn head(&self, entry: u32) -> u32 {
+        self.pages.get(entry).map_or(NONE, |entry| entry.head)
+    }
+
     pub(crate) fn get_mut(&mut self, entry: u32) -> &mut Entry<K> {
         self.pages.get_mut(entry).expect("an entry lives as long as its waiters, its flight and its place in the list")
     }

@@ -92,8 +92,8 @@ where
         Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
         Some(None) => {}
         None => {
-            spans::driver_panicked(&driver.shared.settings.name);
             driver.fail(&Error::Panicked);
+            spans::driver_panicked(&driver.shared.settings.name);
         }
     }
 }
@@ -224,8 +224,8 @@ where
             Err(refused) => {
                 let count = |count: &mut u64| *count = count.saturating_add(1);
                 self.shared.quietly(|queue, _| count(&mut queue.stats.refused));
-                spans::refused(&self.shared.settings.name, &refused);
                 self.fail(&Error::Refused { retry_after: refused.retry_after() });
+                spans::refused(&self.shared.settings.name, &refused);
                 None
             }
         }

@@ -340,7 +340,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn callers(&self, flight: u32, piece: &[usize], callers: &mut Vec<u64>) {
         let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
         let entries = piece.iter().filter_map(|position| entries.get(*position)).filter(|entry| **entry != NONE);
-        self.waiters.callers(entries.map(|entry| self.entries.get(*entry).head), callers);
+        self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
     }
 
     pub(crate) fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {

@@ -18,7 +18,7 @@ mod world;
 
 use std::{task::Poll, time::Duration};
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, stream};
 use multiget::{Abandon, Dispatch, Error, Handle, Outcome, Reason};
 use shuttle::future::{JoinHandle, block_on, spawn};
 

@@ -7,11 +7,12 @@ use std::{fmt, future::Future, hash::Hash, marker::PhantomData, sync::Arc, time:
 use crate::{
     answers::Answers,
     batcher::Batcher,
-    config::{Abandon, ConfigError, Limits},
+    config::{Abandon, ConfigError, Limits, at_least_one},
     dispatch::Dispatch,
     gate::Gate,
     loader::{LoadFn, Loader},
     shared::{Settings, Shared},
+    store::Store,
     sync::Handle,
 };
 
@@ -75,6 +76,7 @@ pub struct Builder<K, V, E = crate::AnyError> {
     limits: Limits,
     dispatch: Dispatch,
     gates: Vec<Arc<dyn Gate>>,
+    store: Option<Box<dyn Store<K, V, E>>>,
     runtime: Option<Handle>,
     types: PhantomData<fn(K) -> (V, E)>,
 }
@@ -86,6 +88,7 @@ impl<K, V, E> Builder<K, V, E> {
             limits: Limits::default(),
             dispatch: Dispatch::default(),
             gates: Vec::new(),
+            store: None,
             runtime: None,
             types: PhantomData,
         }
@@ -170,6 +173,20 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
+    /// What keeps answers between loads. Default: nothing does, and every get is answered by a load, its own or one that
+    /// it shares.
+    ///
+    /// # Choosing a value
+    ///
+    /// A [`MemoryStore`](crate::MemoryStore) where a value stays right until you say otherwise with
+    /// [`invalidate`](Batcher::invalidate) or [`prime`](Batcher::prime); a [`Store`] of your own for lifetimes, or to keep
+    /// absence. None where nobody knows when a value changes. A store belongs to one batcher, and so do its values to
+    /// whoever may use that batcher; the key must say all that they depend on.
+    pub fn store(mut self, store: impl Store<K, V, E>) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
     /// Whether a get may share the answer of a load that already runs. Default: `true`. With `false`, a get that comes
     /// while its key is in flight is queued for another load, and the two may run side by side. Queued keys are joined
     /// either way.
@@ -214,6 +231,7 @@ where
     pub fn build(self, loader: impl Loader<Key = K, Value = V, Error = E>) -> Result<Batcher<K, V, E>, ConfigError> {
         self.limits.check()?;
         self.dispatch.check()?;
+        at_least_one("max_entries", self.store.as_ref().and_then(|store| store.max_entries()).unwrap_or(1))?;
         Ok(self.finish(Box::new(loader)))
     }
 
@@ -247,9 +265,9 @@ where
     }
 
     pub(crate) fn finish(self, loader: Box<dyn Loader<Key = K, Value = V, Error = E>>) -> Batcher<K, V, E> {
-        let Self { name, limits, dispatch, mut gates, runtime, types: _ } = self;
+        let Self { name, limits, dispatch, mut gates, store, runtime, types: _ } = self;
         gates.extend(loader.gate());
-        Batcher::from_shared(Shared::new(loader, Settings { name, limits, dispatch, gates, runtime }))
+        Batcher::from_shared(Shared::new(loader, store, Settings { name, limits, dispatch, gates, runtime }))
     }
 }
 
@@ -260,6 +278,7 @@ impl<K, V, E> fmt::Debug for Builder<K, V, E> {
             .field("dispatch", &self.dispatch)
             .field("limits", &self.limits)
             .field("gates", &self.gates.len())
+            .field("store", &self.store.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -40,7 +40,7 @@ use crate::{
 impl<K, V, E> Shared<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     /// An event that may call for a driver, which is spawned on `runtime`, even if a comparison of keys panics
@@ -72,7 +72,7 @@ where
 async fn run<K, V, E>(driver: Driver<K, V, E>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     let ready = {
@@ -113,7 +113,7 @@ impl<K, V, E> Drop for Driver<K, V, E> {
 impl<K, V, E> Driver<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
@@ -236,7 +236,7 @@ impl<K, V, E> Drop for Flight<K, V, E> {
 impl<K, V, E> Flight<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     async fn fly(mut self, permits: Vec<Permit>) {
@@ -296,6 +296,7 @@ where
         let mut landing = Landing::of(end, &self.sealed, |key| self.shared.hash(key));
         landing.record(span);
         landing.count(self.shared.lock().stats_mut());
+        self.shared.fill(&self.sealed, &mut landing);
         let now = self.shared.now();
         while !self.landed {
             self.landed = self.shared.event(None, |queue, after| {

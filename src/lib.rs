@@ -81,6 +81,7 @@ mod dispatch;
 mod drive;
 mod entries;
 mod error;
+mod fillers;
 mod pages;
 mod queue;
 mod stats;
@@ -91,10 +92,13 @@ mod builder;
 mod flight;
 mod gate;
 mod get;
+mod keep;
 mod loader;
 mod many;
+mod memory;
 mod reply;
 mod shared;
+mod store;
 mod sync;
 
 pub mod docs;
@@ -110,7 +114,9 @@ pub use crate::{
     get::{Find, Get},
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
+    memory::MemoryStore,
     stats::{Outcome, Reason, Stats},
+    store::{Store, Stored},
 };
 pub use async_trait::async_trait;
 #[cfg(multiget_shuttle)]

@@ -1,7 +1,8 @@
 //! The futures of many gets at once.
 //!
 //! Owns: one cell per distinct key and the group that is woken for all of them. They are submitted under one hold of
-//! the lock, all or none, and the task is woken once per batch that lands, not once per key.
+//! the lock, all or none, and the task is woken once per batch that lands, not once per key. With a store it is asked
+//! first, for those keys that cannot be joined, and what it has waits here until the rest has come.
 
 use std::{
     fmt,
@@ -12,15 +13,19 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use hashbrown::HashTable;
+
 use crate::{
+    entries::spread,
     error::Error,
+    fillers::Known,
     get::absent_is_none,
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
     stats::Outcome,
     sync::consume_budget,
-    waiters::{EndsOn, Wait},
+    waiters::{EndsOn, NONE, Wait},
 };
 
 /// What the three futures below share.
@@ -28,12 +33,17 @@ struct Many<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     ends_on: EndsOn,
     keys: Vec<K>,
-    /// Which cell each key has, in the order asked; keys asked twice share one.
+    /// Which cell each key has, in the order asked, or which of the hits if the bit [`HIT`] is set; keys asked twice
+    /// share one.
     seats: Vec<u32>,
     cells: Vec<u32>,
+    hits: Vec<Option<Result<V, Error<E>>>>,
     group: Option<u32>,
     state: State,
 }
+
+/// Marks a seat that needs no cell. [`NONE`] has it too.
+const HIT: u32 = 1 << 31;
 
 enum State {
     New,
@@ -47,8 +57,8 @@ type Results<V, E> = Vec<Option<Result<V, Error<E>>>>;
 
 impl<K, V, E> Many<K, V, E> {
     fn new(shared: Arc<Shared<K, V, E>>, keys: impl IntoIterator<Item = K>, ends_on: EndsOn) -> Self {
-        let keys = keys.into_iter().collect();
-        Self { shared, ends_on, keys, seats: Vec::new(), cells: Vec::new(), group: None, state: State::New }
+        let (keys, state) = (keys.into_iter().collect(), State::New);
+        Self { shared, ends_on, keys, seats: Vec::new(), cells: Vec::new(), hits: Vec::new(), group: None, state }
     }
 }
 
@@ -72,7 +82,7 @@ where
                     Outcome::Aborted => Error::Aborted,
                     _ => Error::Overloaded,
                 };
-                Poll::Ready(self.seats.iter().map(|_| Some(Err(error()))).collect())
+                Poll::Ready(self.collect().into_iter().map(|hit| hit.or_else(|| Some(Err(error())))).collect())
             }
             State::Waiting => {
                 let mut waker = Some(cx.waker().clone());
@@ -84,7 +94,7 @@ where
                 if !over {
                     return Poll::Pending;
                 }
-                if self.seats.is_empty() {
+                if self.cells.is_empty() {
                     ready!(pin!(consume_budget()).poll(cx)); // nothing had to be waited for
                 }
                 self.state = State::Done;
@@ -103,13 +113,18 @@ where
             return Ok(());
         }
         let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
-        let mut keys = keys.into_iter().map(|key| (shared.hash(&key), key)).collect::<Vec<_>>().into_iter();
+        let keys = keys.into_iter().map(|key| (shared.hash(&key), key)).collect();
+        let mut keys = self.recall(keys).into_iter();
+        if keys.len() == 0 {
+            shared.lock().count_hits(self.hits.len());
+            return Ok(());
+        }
         let (mut spares, mut ask) = (Vec::new(), None); // these and `keys` are dropped outside the lock, whatever happens
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
             let counted = queue.stats_mut().clone();
             let group = queue.waiters.open_group(self.ends_on);
             self.group = Some(group);
-            for (place, (hash, key)) in self.seats.iter_mut().zip(keys.by_ref()) {
+            for (place, (hash, key)) in self.seats.iter_mut().filter(|seat| **seat & HIT == 0).zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
                 let last = ask.replace(Ask { key, hash, wait: Wait::Group { group, seat: *place } });
                 spares.extend(last.map(|ask| ask.key));
@@ -136,11 +151,68 @@ where
             Ok(())
         });
         drop((spares, ask));
-        if let Err(outcome) = submitted {
+        if submitted.is_err() && self.ends_on != EndsOn::Nothing {
+            self.hits.clear(); // the call is refused as a whole
+            self.seats.fill(0);
+        }
+        if submitted.is_err() || !self.hits.is_empty() {
             let mut queue = self.shared.lock();
-            self.seats.iter().for_each(|_| queue.turn_away(outcome));
+            queue.count_hits(self.hits.len());
+            if let Err(outcome) = submitted {
+                self.seats.iter_mut().filter(|seat| **seat & HIT == 0).for_each(|seat| {
+                    *seat = NONE;
+                    queue.turn_away(outcome);
+                });
+            }
         }
         submitted
+    }
+
+    /// Looks into the store for what cannot be joined, once per distinct key, and gives back what is to be submitted:
+    /// nothing, if a hit has ended the call.
+    fn recall(&mut self, keys: Vec<(u32, K)>) -> Vec<(u32, K)> {
+        if self.shared.store.is_none() {
+            return keys;
+        }
+        let mut firsts = HashTable::with_capacity(keys.len());
+        let first_of = |(place, (hash, key)): (usize, &(u32, K))| {
+            let is_it = |&other: &usize| keys.get(other).is_some_and(|known| known.0 == *hash && known.1 == *key);
+            let hash_of = |&other: &usize| keys.get(other).map_or(0, |known| spread(known.0));
+            *firsts.entry(spread(*hash), is_it, hash_of).or_insert(place).get()
+        };
+        let firsts: Vec<_> = keys.iter().enumerate().map(first_of).collect();
+        let mut known: Vec<_> = {
+            let mut queue = self.shared.lock();
+            let known = |(place, (hash, key)): (usize, &(u32, K))| {
+                if firsts.get(place) == Some(&place) { queue.known(key, *hash) } else { Known::Stale }
+            };
+            keys.iter().enumerate().map(known).collect()
+        };
+        for (place, (_, key)) in keys.iter().enumerate() {
+            let found = match known.get_mut(place).map(|known| mem::replace(known, Known::Stale)) {
+                Some(Known::Nothing) => self.shared.recall(key),
+                Some(Known::Value(reply)) => Some(reply.into_result()),
+                _ => None,
+            };
+            let first = firsts.get(place).and_then(|first| self.seats.get(*first)).copied().unwrap_or_default();
+            let Some(seat) = self.seats.get_mut(place) else { break };
+            if let Some(found) = found {
+                *seat = u32::try_from(self.hits.len()).unwrap_or(u32::MAX) | HIT;
+                self.hits.push(Some(found));
+            } else {
+                *seat = first; // of a key asked before: its hit, if it has one
+            }
+        }
+        if self
+            .hits
+            .iter()
+            .flatten()
+            .any(|hit| self.ends_on.is_ended_by(hit.as_ref().map_or_else(Error::outcome, |_| Outcome::Found)))
+        {
+            self.seats.iter_mut().filter(|seat| **seat & HIT == 0).for_each(|seat| *seat = NONE);
+        }
+        let misses = keys.into_iter().zip(&self.seats).filter(|(_, seat)| **seat & HIT == 0);
+        misses.map(|(key, _)| key).collect()
     }
 
     fn collect(&mut self) -> Results<V, E> {
@@ -161,9 +233,11 @@ where
         if distinct == self.seats.len() {
             return results;
         }
-        let mut uses = vec![0_usize; distinct];
+        results.append(&mut self.hits);
+        let place_of = |seat: u32| (seat & !HIT) as usize + if seat & HIT == 0 { 0 } else { distinct };
+        let mut uses = vec![0_usize; results.len()];
         let mut count = |seat: u32, by: fn(usize) -> usize| {
-            let uses = uses.get_mut(seat as usize)?;
+            let uses = uses.get_mut(place_of(seat))?;
             *uses = by(*uses);
             Some(*uses)
         };
@@ -172,7 +246,7 @@ where
         }
         let seats = self.seats.iter();
         let in_order =
-            seats.map(|seat| match (count(*seat, |uses| uses.saturating_sub(1)), results.get_mut(*seat as usize)?) {
+            seats.map(|seat| match (count(*seat, |uses| uses.saturating_sub(1)), results.get_mut(place_of(*seat))?) {
                 (Some(0), result) => result.take(), // the last one takes it
                 (_, result) => result.clone(),
             });

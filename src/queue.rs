@@ -40,13 +40,16 @@ use crate::{
     dispatch::Moment,
     drive::Drive,
     entries::{At, Entries, Entry},
+    fillers::Fillers,
     pages::Pages,
     stats::{Outcome, Reason, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
 };
 
+pub(crate) mod fresh;
+
 /// Keys landed under one hold of the lock.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// One caller's wish.
 pub(crate) struct Ask<K> {
@@ -94,6 +97,8 @@ struct Flight<K> {
     wanted: usize,
     bell: Option<Waker>,
     dying: bool,
+    filling: bool,   // the load is over, and its values go into the store
+    dead: Vec<bool>, // which keys were invalidated under way, by position; empty: none
 }
 
 /// What matters to the driver, before an event.
@@ -108,6 +113,7 @@ pub(crate) struct Queue<K, A> {
     pub(crate) waiters: Waiters<A>,
     entries: Entries<K>,
     flights: Pages<Flight<K>>,
+    fillers: Fillers<K, A>,
     pub(crate) drive: Drive,
     arrivals: u64,
     closers: Vec<Waker>,
@@ -126,6 +132,7 @@ impl<K, A: Answer> Queue<K, A> {
             waiters: Waiters::new(),
             entries: Entries::new(),
             flights: Pages::new(),
+            fillers: Fillers::new(),
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             closers: Vec::new(),
@@ -250,7 +257,7 @@ impl<K, A: Answer> Queue<K, A> {
                 let carrier = self.flight_mut(flight);
                 debug_assert!(!carrier.dying && carrier.wanted > 0, "invariant 7");
                 carrier.wanted = carrier.wanted.saturating_sub(1);
-                if carrier.wanted == 0 && aborts && carrier.landed.is_none() {
+                if carrier.wanted == 0 && aborts && carrier.landed.is_none() && !carrier.filling {
                     carrier.dying = true;
                     after.wake.extend(carrier.bell.take());
                     self.stats.loads_abandoned = self.stats.loads_abandoned.saturating_add(1);
@@ -311,8 +318,16 @@ impl<K, A: Answer> Queue<K, A> {
         let size = self.sealable().min(most);
         let mut keys = Vec::with_capacity(size);
         let (mut hashes, mut entries) = (Vec::with_capacity(size), Vec::with_capacity(size));
-        let flight =
-            Flight { keys: Arc::default(), entries: Vec::new(), landed: None, wanted: size, bell: None, dying: false };
+        let flight = Flight {
+            keys: Arc::default(),
+            entries: Vec::new(),
+            landed: None,
+            wanted: size,
+            bell: None,
+            dying: false,
+            filling: false,
+            dead: Vec::new(),
+        };
         let flight = self.flights.insert(flight);
         for position in (0..).take(size) {
             let entry = self.entries.first();
@@ -469,7 +484,8 @@ impl<K, A: Answer> Queue<K, A> {
 impl<K, A: Answer> Queue<K, A> {
     /// Whether nothing at all is left.
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.flights.is_empty() && self.waiters.is_empty() && self.closers.is_empty()
+        let empty = self.entries.is_empty() && self.flights.is_empty() && self.fillers.is_empty();
+        empty && self.waiters.is_empty() && self.closers.is_empty()
     }
 }
 

@@ -3,7 +3,7 @@
 //! Owns: the translation. Refuses to know: who waits. User code that runs here (`Hash` and `Eq` of keys) is caught; the
 //! clone of a shared value is made by the waiter that takes it, in its own task, and the last one takes it by move.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tracing::Span;
 
@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     queue::Sealed,
     stats::{Outcome, Stats},
+    store::Stored,
     sync::caught,
     waiters::Answer,
 };
@@ -63,6 +64,8 @@ pub(crate) enum End<K, V, E> {
 /// What a load comes to, key by key.
 pub(crate) struct Landing<V, E> {
     replies: Vec<Option<Result<V, E>>>,
+    /// Errors among them that went into the store too.
+    shared: BTreeMap<usize, Arc<E>>,
     /// Instead of all of them.
     whole: Option<Error<E>>,
     foreign: u64,
@@ -76,7 +79,7 @@ impl<V, E> Landing<V, E> {
             End::Answered(answers) => match caught(|| answers.align(keys, &sealed.hashes, &hash)) {
                 Some(Aligned { miscounted: Some(got), .. }) => Error::Miscounted { asked: keys.len(), got },
                 Some(Aligned { results, foreign, repeated, .. }) => {
-                    return Self { replies: results, whole: None, foreign, repeated };
+                    return Self { replies: results, shared: BTreeMap::new(), whole: None, foreign, repeated };
                 }
                 None => Error::Panicked,
             },
@@ -85,7 +88,7 @@ impl<V, E> Landing<V, E> {
             End::Panicked => Error::Panicked,
             End::Deserted => Error::Aborted, // nobody hears it
         };
-        Self { replies: Vec::new(), whole: Some(whole), foreign: 0, repeated: 0 }
+        Self { replies: Vec::new(), shared: BTreeMap::new(), whole: Some(whole), foreign: 0, repeated: 0 }
     }
 
     pub(crate) fn reply(&mut self, position: usize) -> Reply<V, E> {
@@ -93,7 +96,36 @@ impl<V, E> Landing<V, E> {
             (Some(error), _) => Reply::Failed(error.clone()),
             (None, Some(Ok(value))) => Reply::Own(value),
             (None, Some(Err(error))) => Reply::Failed(Error::Key(Arc::new(error))),
-            (None, None) => Reply::Failed(Error::NotFound),
+            (None, None) => Reply::Failed(self.shared.remove(&position).map_or(Error::NotFound, Error::Key)),
+        }
+    }
+
+    /// Whether it is what the loader said, and not what befell it.
+    pub(crate) const fn is_of_the_loader(&self) -> bool {
+        matches!(self.whole, None | Some(Error::Load(_)))
+    }
+
+    /// What the store is to have of a key, which is to be told as well.
+    pub(crate) fn stored(&mut self, position: usize) -> Option<Stored<V, E>>
+    where
+        V: Clone,
+    {
+        if let Some(error) = &self.whole {
+            return self.is_of_the_loader().then(|| Stored::Failed(error.clone()));
+        }
+        let reply = self.replies.get_mut(position)?;
+        match reply.take() {
+            None => Some(Stored::Absent),
+            Some(Err(error)) => {
+                let error = Arc::new(error);
+                self.shared.insert(position, Arc::clone(&error));
+                Some(Stored::Failed(Error::Key(error)))
+            }
+            value => {
+                *reply = value; // before the clone, which may panic
+                let Some(Ok(value)) = reply else { return None };
+                Some(Stored::Found(value.clone()))
+            }
         }
     }
 

@@ -18,6 +18,7 @@ use crate::{
     loader::Loader,
     queue::Queue,
     reply::Reply,
+    store::Store,
     sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, here},
     waiters::After,
 };
@@ -25,6 +26,7 @@ use crate::{
 /// What all handles, gets and tasks of a batcher share.
 pub(crate) struct Shared<K, V, E> {
     pub(crate) loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
+    pub(crate) store: Option<Box<dyn Store<K, V, E>>>,
     pub(crate) settings: Settings,
     queue: Mutex<State<K, V, E>>,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
@@ -103,11 +105,15 @@ where
     V: 'static,
     E: 'static,
 {
-    pub(crate) fn new(loader: Box<dyn Loader<Key = K, Value = V, Error = E>>, settings: Settings) -> Self {
+    pub(crate) fn new(
+        loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
+        store: Option<Box<dyn Store<K, V, E>>>,
+        settings: Settings,
+    ) -> Self {
         let limit = limit(&settings.limits, loader.max_keys());
         let queue = Queue::new(settings.limits.clone(), limit, settings.dispatch.watches());
         let hasher = foldhash::quality::RandomState::default();
-        Self { loader, settings, queue: Mutex::new(queue), hasher, built: Instant::now() }
+        Self { loader, store, settings, queue: Mutex::new(queue), hasher, built: Instant::now() }
     }
 
     /// The most keys of a batch, as builder and loader state it now.

@@ -77,6 +77,16 @@ pub(crate) enum EndsOn {
     ErrorOrAbsence,
 }
 
+impl EndsOn {
+    pub(crate) fn is_ended_by(self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Found => false,
+            Outcome::NotFound => self == Self::ErrorOrAbsence,
+            _ => self != Self::Nothing,
+        }
+    }
+}
+
 struct Group {
     waker: Option<Waker>,
     left: usize,
@@ -206,11 +216,7 @@ impl<A: Answer> Waiters<A> {
     fn tell_group(&mut self, group: u32, outcome: Outcome) -> Option<Waker> {
         let group = self.groups.get_mut(group)?;
         group.left = group.left.saturating_sub(1);
-        group.over |= match outcome {
-            Outcome::Found => false,
-            Outcome::NotFound => group.ends_on == EndsOn::ErrorOrAbsence,
-            _ => group.ends_on != EndsOn::Nothing,
-        };
+        group.over |= group.ends_on.is_ended_by(outcome);
         group.waker.take()
     }
 

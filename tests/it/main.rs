@@ -27,6 +27,7 @@ mod overload;
 mod panic;
 mod shutdown;
 mod spans;
+mod store;
 mod support;
 mod tenants;
 mod tidy;

@@ -86,11 +86,9 @@ where
             let fillers = caught(|| self.lock().begin_filling(sealed.flight, positions)).unwrap_or_default();
             let mut filled = Vec::with_capacity(fillers.len());
             for (position, filler) in fillers {
-                caught(|| {
-                    if let (Some(key), Some(stored)) = (sealed.keys.get(position), landing.stored(position)) {
-                        store.put(key.clone(), stored);
-                    }
-                });
+                if let Some(key) = sealed.keys.get(position) {
+                    put(store, key, || landing.stored(position));
+                }
                 filled.push((position, filler, 0));
             }
             self.settle(store, &sealed.keys, filled);
@@ -116,17 +114,26 @@ where
             };
             discard(left);
             for (order, of) in orders {
-                caught(|| match (keys.get(of.0), order) {
-                    (Some(key), Order::Put(reply)) => {
-                        if let Ok(value) = reply.into_result() {
-                            store.put(key.clone(), Stored::Found(value));
-                        }
-                    }
-                    (Some(key), Order::Remove) => store.remove(key),
+                match (keys.get(of.0), order) {
+                    (Some(key), Order::Put(reply)) => put(store, key, || reply.into_result().ok().map(Stored::Found)),
+                    (Some(key), Order::Remove) => drop(caught(|| store.remove(key))),
                     (None, _) => {}
-                });
+                }
                 filled.push(of);
             }
         }
+    }
+}
+
+/// If that panics, nothing is to be stored of the key, not even what was there before.
+fn put<K, V, E>(store: &dyn Store<K, V, E>, key: &K, stored: impl FnOnce() -> Option<Stored<V, E>>)
+where
+    K: Clone + 'static,
+    V: 'static,
+    E: 'static,
+{
+    let put = caught(|| stored().into_iter().for_each(|stored| store.put(key.clone(), stored)));
+    if put.is_none() {
+        caught(|| store.remove(key));
     }
 }

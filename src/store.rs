@@ -23,9 +23,9 @@ use crate::{AnyError, error::Error};
 ///
 /// # Panics
 ///
-/// A panic of any method is caught. Of [`get`](Self::get) it is a miss; of [`put`](Self::put) the value is not stored, or
-/// is, as far as the store got; a [`remove`](Self::remove) or [`clear`](Self::clear) that panics counts as done, so a
-/// store that keeps an entry then gives it to later gets.
+/// A panic of any method is caught. Of [`get`](Self::get) it is a miss; after one of [`put`](Self::put) the key is
+/// removed; a [`remove`](Self::remove) or [`clear`](Self::clear) that panics counts as done, so a store that keeps an
+/// entry nevertheless gives it to later gets.
 ///
 /// # Examples
 ///

@@ -304,6 +304,10 @@ impl Oracle {
         let did: Vec<_> = looked.iter().map(|(key, _)| *key).collect();
         hold(must == did, "P13", || format!("the store was asked for {did:?}, and not for {must:?}"))?;
         let mut hits: Vec<_> = looked.into_iter().filter_map(|(key, got)| Some((key, Seat::Answered(got?)))).collect();
+        for (key, seat) in &hits {
+            let stamp = if let Seat::Answered(Outcome::Found(stamp)) = seat { stamp.key } else { *key };
+            hold(stamp == *key, "P3", || format!("the store has {seat:?} of {key}"))?;
+        }
         let hit = !hits.is_empty();
         distinct.retain(|(key, _)| !hits.iter().any(|(known, _)| known == key));
         let ended = hits.iter().any(|(_, seat)| matches!(seat, Seat::Answered(outcome) if kind.fails(outcome)));

@@ -28,6 +28,8 @@ use crate::{
 thread_local! {
     static KEYS: Cell<i64> = const { Cell::new(0) };
     static VALUES: Cell<i64> = const { Cell::new(0) };
+    /// Somebody primes. What happens meanwhile is written down before that, though it comes after.
+    static PRIMING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How many keys and values exist on this thread.
@@ -182,7 +184,9 @@ pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>,
 pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32) {
     let nth = log.next_primed();
     log.note(Event::Priming { batcher, key });
+    let outer = PRIMING.replace(true);
     let taken = sim.prime(Id::new(key, hashes), Value::new(Stamp { batcher, load: PRIMED, key, nth }));
+    PRIMING.set(outer);
     log.note(Event::Primed { batcher, key, nth, taken });
 }
 
@@ -243,7 +247,8 @@ impl Shelf {
                 match rng.below(8) {
                     0..4 => invalidate(&sim, log, batcher, Some(key), self.hashes),
                     4 => invalidate(&sim, log, batcher, None, self.hashes),
-                    _ => prime(&sim, log, batcher, key, self.hashes),
+                    _ if !PRIMING.get() => prime(&sim, log, batcher, key, self.hashes),
+                    _ => {}
                 }
             }
         }

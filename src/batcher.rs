@@ -222,9 +222,9 @@ where
     }
 
     /// As [`get_many`](Self::get_many), with a result of its own for every key: no failure ends it early, and the
-    /// future itself cannot fail. If [`capacity`](Builder::capacity) does not suffice for all distinct keys that are not
-    /// in the [`store`](Builder::store), the results of these are [`Error::Overloaded`](crate::Error::Overloaded), and
-    /// nothing is queued.
+    /// future itself cannot fail. If [`capacity`](Builder::capacity) does not suffice for all distinct keys that are
+    /// not in the [`store`](Builder::store), the results of these are [`Error::Overloaded`](crate::Error::Overloaded),
+    /// and nothing is queued.
     ///
     /// # Cancel safety
     ///
@@ -250,19 +250,19 @@ where
     ///
     /// Gets whose key is queued, and not yet in a load, are answered with it at once, and the key is not sent. With a
     /// [`store`](Builder::store) it is put there, and later gets see it, even if a load of the key is running now: that
-    /// load still answers those who wait for it, and is not stored. An entry that the store has already is not replaced;
-    /// [`invalidate`](Self::invalidate) first to do that.
+    /// load still answers those who wait for it, and is not stored. An entry that the store has already is not
+    /// replaced; [`invalidate`](Self::invalidate) first to do that.
     ///
-    /// Says whether the value was taken. With a store: `false` if there is an entry of the key already, or a value that is
-    /// just being primed, and then nothing has changed; else `true`, whether the store keeps it or not. Without a store:
-    /// `true` if somebody was answered with it.
+    /// Says whether the value was taken. With a store: `false` if there is an entry of the key already, or a value that
+    /// is just being primed, and then nothing has changed; else `true`, whether the store keeps it or not. Without a
+    /// store: `true` if somebody was answered with it.
     ///
     /// It works after [`close`](Self::close) and outside a runtime.
     ///
     /// # Panics
     ///
-    /// If `Hash` or `Eq` of the key does. A panic of the store or of a clone of key or value is caught: the value is then
-    /// not stored, but whoever waited has been answered.
+    /// If `Hash` or `Eq` of the key does. A panic of the store or of a clone of key or value is caught: the value is
+    /// then not stored, but whoever waited has been answered.
     ///
     /// # Examples
     ///
@@ -283,10 +283,10 @@ where
     }
 
     /// Forgets what is known of a key, because it has changed: after this returns, no get that comes later sees what a
-    /// load found out that began before, and none of it is put into the [`store`](Builder::store) or stays there.
+    /// load found out that began before, and none of it stays in the [`store`](Builder::store).
     ///
-    /// A load of the key that runs now still answers those who wait for it already. Later gets do not join it; they load
-    /// anew, if need be beside it. A key that is only queued is not touched: its load begins later.
+    /// A load of the key that runs now still answers those who wait for it already. Later gets do not join it; they
+    /// load anew, if need be beside it. A key that is only queued is not touched: its load begins later.
     ///
     /// Write first, then invalidate.
     ///
@@ -317,8 +317,8 @@ where
         self.shared.invalidate(key);
     }
 
-    /// As [`invalidate`](Self::invalidate), for all keys at once: empties the [`store`](Builder::store). What is queued is
-    /// not touched.
+    /// As [`invalidate`](Self::invalidate), for all keys at once: empties the [`store`](Builder::store). What is queued
+    /// is not touched.
     ///
     /// # Examples
     ///
@@ -338,8 +338,8 @@ where
         self.shared.invalidate_all();
     }
 
-    /// As [`invalidate`](Self::invalidate) and then [`get`](Self::get), both at its first poll: an answer of a load that
-    /// began after that. It may share that load with others.
+    /// As [`invalidate`](Self::invalidate) and then [`get`](Self::get), both at its first poll: an answer of a load
+    /// that began after that. It may share that load with others.
     ///
     /// # Errors
     ///

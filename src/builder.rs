@@ -173,15 +173,15 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
-    /// What keeps answers between loads. Default: nothing does, and every get is answered by a load, its own or one that
-    /// it shares.
+    /// What keeps answers between loads. Default: nothing does, and every get is answered by a load, its own or one
+    /// that it shares.
     ///
     /// # Choosing a value
     ///
     /// A [`MemoryStore`](crate::MemoryStore) where a value stays right until you say otherwise with
-    /// [`invalidate`](Batcher::invalidate) or [`prime`](Batcher::prime); a [`Store`] of your own for lifetimes, or to keep
-    /// absence. None where nobody knows when a value changes. A store belongs to one batcher, and so do its values to
-    /// whoever may use that batcher; the key must say all that they depend on.
+    /// [`invalidate`](Batcher::invalidate) or [`prime`](Batcher::prime); a [`Store`] of your own for lifetimes, or to
+    /// keep absence. None where nobody knows when a value changes. A store belongs to one batcher, and so do its values
+    /// to whoever may use that batcher; the key must say all that they depend on.
     pub fn store(mut self, store: impl Store<K, V, E>) -> Self {
         self.store = Some(Box::new(store));
         self

@@ -69,7 +69,8 @@ where
                 return false;
             }
         }
-        let (keys, mut answer) = (Arc::new(vec![key]), Some(Reply::Own(value))); // what is left of them goes outside the lock
+        // what is left of these two is dropped outside the lock
+        let (keys, mut answer) = (Arc::new(vec![key]), Some(Reply::Own(value)));
         let primed = self.quietly(|queue, after| queue.prime(&keys, hash, &mut answer, store.is_some(), after));
         if let (Primed::Fill(filler), Some(store)) = (primed, store) {
             self.settle(store, &keys, vec![(0, filler, 0)]);

@@ -28,13 +28,14 @@ use crate::{
 /// A [`Store`] in memory that keeps values, and drops the least recently used one when it is full.
 ///
 /// It keeps values only: of a key that has none, or whose load failed, it keeps nothing, and the next get asks the
-/// loader. An entry stays until it is the least recently used of too many, or is invalidated: there is no lifetime. To be
-/// used is to be put or to be found.
+/// loader. An entry stays until it is the least recently used of too many, or is invalidated: there is no lifetime. To
+/// be used is to be put or to be found.
 ///
 /// # Choosing a value
 ///
 /// `max_entries` times the size of a key and a value, and about 50 bytes for each, is the memory it takes when full;
-/// nothing is set aside before. `MemoryStore::new(0)` cannot keep anything; [`build`](crate::Builder::build) refuses it.
+/// nothing is set aside before. `MemoryStore::new(0)` cannot keep anything; [`build`](crate::Builder::build) refuses
+/// it.
 ///
 /// A large value is cloned for every hit. Make it an `Arc`.
 ///

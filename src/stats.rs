@@ -138,8 +138,8 @@ pub struct Stats {
     pub gets: u64,
     /// Gets that found their key already queued or in flight and share that answer.
     pub joins: u64,
-    /// Answers that came from the store, or from a value [primed](crate::Batcher::prime) that was on its way there. They
-    /// count nowhere else: not in `gets`, and in no outcome.
+    /// Answers that came from the store, or from a value [primed](crate::Batcher::prime) that was on its way there.
+    /// They count nowhere else: not in `gets`, and in no outcome.
     pub store_hits: u64,
     /// Batches sealed, each for one load. A load whose last caller leaves before its first poll makes no request; it is
     /// in `loads_abandoned` too.

@@ -8,8 +8,8 @@ use crate::{AnyError, error::Error};
 
 /// Keeps answers between loads: a cache, for whatever may be answered without asking the loader.
 ///
-/// A batcher has none unless [`Builder::store`](crate::Builder::store) gives it one. [`MemoryStore`](crate::MemoryStore)
-/// is a simple one; the trait is for others.
+/// A batcher has none unless [`Builder::store`](crate::Builder::store) gives it one.
+/// [`MemoryStore`](crate::MemoryStore) is a simple one; the trait is for others.
 ///
 /// What the batcher does with it: a get looks for its key among those that are queued or in flight, then in the store,
 /// and is queued if neither has it. When a load has ended, all that it found out is [put](Self::put), before anyone is
@@ -83,8 +83,8 @@ pub trait Store<K, V, E = AnyError>: Send + Sync + 'static {
     /// Keeps nothing.
     fn clear(&self);
 
-    /// The most entries it keeps, if it has such a limit. It is asked once, by [`build`](crate::Builder::build), where 0
-    /// is a [`ConfigError`](crate::ConfigError).
+    /// The most entries it keeps, if it has such a limit. It is asked once, by [`build`](crate::Builder::build), where
+    /// 0 is a [`ConfigError`](crate::ConfigError).
     fn max_entries(&self) -> Option<usize> {
         None
     }
@@ -119,8 +119,8 @@ pub enum Stored<V, E = AnyError> {
     Found(V),
     /// That it has none.
     Absent,
-    /// That the loader failed: [`Error::Key`] for this key, [`Error::Load`] for all of its load. A store that is to give
-    /// it out again may as well keep another error.
+    /// That the loader failed: [`Error::Key`] for this key, [`Error::Load`] for all of its load. A store that is to
+    /// give it out again may as well keep another error.
     Failed(Error<E>),
 }
 

@@ -103,7 +103,7 @@ fn errors_and_answers() {
         Stored<u32, u32> => "Send Sync Unpin Clone Debug";
         Stored<Plain, Plain> => "Send Sync Debug";
         MemoryStore<u32, u32> => "Send Sync Unpin Debug";
-        MemoryStore<Plain, Plain> => "Send Sync Debug";
+        MemoryStore<Plain, Plain> => "Send Sync Unpin Debug";
         MemoryStore<u32, Cell<u32>> => "Unpin Debug";
     }
 }

@@ -67,6 +67,7 @@ enum State {
     Dropped,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 struct Call {
     batcher: usize,
     kind: Kind,
@@ -258,7 +259,6 @@ impl Oracle {
                 self.models[*batcher].orphaned = false;
                 Ok(())
             }
-            Event::Looked { .. } | Event::Priming { .. } => Ok(()),
             Event::Kept { batcher, key, what } => self.models[*batcher].kept(*key, *what),
             Event::Invalidated { batcher, key } => {
                 self.models[*batcher].invalidate(*key);
@@ -266,7 +266,7 @@ impl Oracle {
             }
             Event::Primed { batcher, key, nth, taken } => self.primed(at, *batcher, *key, *nth, *taken),
             Event::Stats { batcher, seen } => self.models[*batcher].stats(*seen),
-            Event::Calm => Ok(()),
+            Event::Calm | Event::Looked { .. } | Event::Priming { .. } => Ok(()),
             Event::Quiet => {
                 self.quiet = true;
                 self.at_rest()

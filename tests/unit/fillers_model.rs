@@ -1,4 +1,11 @@
 //! The fillers against a plain list, searched from end to end.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::option_option,
+    clippy::panic,
+    reason = "a test may panic"
+)]
 
 use std::{collections::BTreeMap, sync::Arc};
 

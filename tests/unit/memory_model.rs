@@ -1,4 +1,11 @@
 //! The store in memory against a plain list, from the least to the most recently used.
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::similar_names,
+    reason = "a test may panic"
+)]
 
 use proptest::prelude::*;
 

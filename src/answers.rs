@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    sync::Arc,
     time::Duration,
 };
 
@@ -53,6 +54,8 @@ pub(crate) enum Said<V, E> {
     /// Ask again; after this long, if the loader knows.
     Unprocessed(Option<Duration>),
     Error(E),
+    /// An error that went into the store too.
+    Shared(Arc<E>),
     Value(V),
 }
 
@@ -61,7 +64,7 @@ impl<V, E> Said<V, E> {
         match self {
             Self::Absent => 0,
             Self::Unprocessed(_) => 1,
-            Self::Error(_) => 2,
+            Self::Error(_) | Self::Shared(_) => 2,
             Self::Value(_) => 3,
         }
     }

@@ -118,7 +118,7 @@ where
     }
 
     /// The value for one key. Nothing happens before the first poll; then the key joins a load that is queued or in
-    /// flight, or is queued.
+    /// flight, or is found in the [`store`](Builder::store), or is queued.
     ///
     /// # Errors
     ///
@@ -227,8 +227,9 @@ where
     }
 
     /// As [`get_many`](Self::get_many), with a result of its own for every key: no failure ends it early, and the
-    /// future itself cannot fail. If [`capacity`](Builder::capacity) does not suffice for all distinct keys, every
-    /// result is [`Error::Overloaded`](crate::Error::Overloaded), and nothing is queued.
+    /// future itself cannot fail. If [`capacity`](Builder::capacity) does not suffice for all distinct keys that are
+    /// not in the [`store`](Builder::store), the results of these are [`Error::Overloaded`](crate::Error::Overloaded),
+    /// and nothing is queued.
     ///
     /// # Cancel safety
     ///
@@ -292,6 +293,125 @@ where
     /// ```
     pub fn stream<S: Stream<Item = K> + Send + 'static>(&self, source: S) -> KeyStream<K, V, E> {
         KeyStream::new(Arc::clone(&self.shared), source)
+    }
+
+    /// Hands in a value that was come by without a load, such as the result of a write or of another query.
+    ///
+    /// Gets whose key is queued, and not yet in a load, are answered with it at once, and the key is not sent. With a
+    /// [`store`](Builder::store) it is put there, and later gets see it, even if a load of the key is running now: that
+    /// load still answers those who wait for it, and is not stored. An entry that the store has already is not
+    /// replaced; [`invalidate`](Self::invalidate) first to do that.
+    ///
+    /// Says whether the value was taken. With a store: `false` if there is an entry of the key already, or a value that
+    /// is just being primed, and then nothing has changed; else `true`, whether the store keeps it or not. Without a
+    /// store: `true` if somebody was answered with it.
+    ///
+    /// It works after [`close`](Self::close) and outside a runtime.
+    ///
+    /// # Panics
+    ///
+    /// If `Hash` or `Eq` of the key does. A panic of the store or of a clone of key or value is caught: the value is
+    /// then not stored, but whoever waited has been answered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use multiget::{Batcher, MemoryStore};
+    ///
+    /// let names: Batcher<u32, String> = Batcher::builder()
+    ///     .store(MemoryStore::new(1_000))
+    ///     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, format!("user {id}"))).collect()) })?;
+    /// assert!(names.prime(1, "ada".into()));
+    /// assert!(!names.prime(1, "grace".into())); // there is one already
+    /// assert_eq!((names.get(1).await?, names.stats().loads), ("ada".into(), 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn prime(&self, key: K, value: V) -> bool {
+        self.shared.prime(key, value)
+    }
+
+    /// Forgets what is known of a key, because it has changed: after this returns, no get that comes later sees what a
+    /// load found out that began before, and none of it stays in the [`store`](Builder::store).
+    ///
+    /// A load of the key that runs now still answers those who wait for it already. Later gets do not join it; they
+    /// load anew, if need be beside it. A key that is only queued is not touched: its load begins later.
+    ///
+    /// Write first, then invalidate.
+    ///
+    /// # Panics
+    ///
+    /// If `Hash` or `Eq` of the key does. A panic of the store is caught, see [`Store`](crate::Store).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::{Arc, atomic::{AtomicU32, Ordering}};
+    /// use multiget::{Batcher, MemoryStore};
+    ///
+    /// let price = Arc::new(AtomicU32::new(10));
+    /// let prices: Batcher<&str, u32> = Batcher::builder().store(MemoryStore::new(100)).load_with(
+    ///     Arc::clone(&price),
+    ///     async |price, ids| Ok(ids.into_iter().map(|id| (id, price.load(Ordering::Relaxed))).collect()),
+    /// )?;
+    /// assert_eq!(prices.get("tea").await?, 10);
+    /// price.store(12, Ordering::Relaxed);
+    /// assert_eq!(prices.get("tea").await?, 10); // from the store
+    /// prices.invalidate(&"tea");
+    /// assert_eq!(prices.get("tea").await?, 12);
+    /// # Ok(()) }
+    /// ```
+    pub fn invalidate(&self, key: &K) {
+        self.shared.invalidate(key);
+    }
+
+    /// As [`invalidate`](Self::invalidate), for all keys at once: empties the [`store`](Builder::store). What is queued
+    /// is not touched.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::{Batcher, MemoryStore};
+    /// # let squares: Batcher<u32, u32> = Batcher::builder()
+    /// #     .store(MemoryStore::new(100))
+    /// #     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+    /// squares.get_many([1, 2, 3]).await?;
+    /// squares.invalidate_all();
+    /// squares.get_many([1, 2, 3]).await?;
+    /// assert_eq!((squares.stats().loads, squares.stats().store_hits), (2, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn invalidate_all(&self) {
+        self.shared.invalidate_all();
+    }
+
+    /// As [`invalidate`](Self::invalidate) and then [`get`](Self::get), both at its first poll: an answer of a load
+    /// that began after that. It may share that load with others.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe, see [`Get`]; once polled, the key stays invalidated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use multiget::{Batcher, MemoryStore};
+    /// # let squares: Batcher<u32, u32> = Batcher::builder()
+    /// #     .store(MemoryStore::new(100))
+    /// #     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+    /// assert_eq!((squares.get(3).await?, squares.reload(3).await?), (9, 9));
+    /// assert_eq!((squares.stats().loads, squares.stats().store_hits), (2, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn reload(&self, key: K) -> Get<K, V, E> {
+        Get::reload(Arc::clone(&self.shared), key)
     }
 
     /// Closes the batcher for good, for all handles: refuses gets that come from now on with

@@ -7,12 +7,13 @@ use std::{fmt, future::Future, hash::Hash, marker::PhantomData, sync::Arc, time:
 use crate::{
     answers::Answers,
     batcher::Batcher,
-    config::{Abandon, ConfigError, Limits},
+    config::{Abandon, ConfigError, Limits, at_least_one},
     dispatch::Dispatch,
     gate::Gate,
     loader::{LoadFn, Loader},
     retry::Retry,
     shared::{Rules, Settings, Shared},
+    store::Store,
     sync::Handle,
 };
 
@@ -76,6 +77,7 @@ pub struct Builder<K, V, E = crate::AnyError> {
     limits: Limits,
     dispatch: Dispatch,
     gates: Vec<Arc<dyn Gate>>,
+    store: Option<Box<dyn Store<K, V, E>>>,
     runtime: Option<Handle>,
     retry: Option<Retry>,
     isolate_failures: bool,
@@ -90,6 +92,7 @@ impl<K, V, E> Builder<K, V, E> {
             limits: Limits::default(),
             dispatch: Dispatch::default(),
             gates: Vec::new(),
+            store: None,
             runtime: None,
             retry: None,
             isolate_failures: false,
@@ -236,6 +239,20 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
+    /// What keeps answers between loads. Default: nothing does, and every get is answered by a load, its own or one
+    /// that it shares.
+    ///
+    /// # Choosing a value
+    ///
+    /// A [`MemoryStore`](crate::MemoryStore) where a value stays right until you say otherwise with
+    /// [`invalidate`](Batcher::invalidate) or [`prime`](Batcher::prime); a [`Store`] of your own for lifetimes, or to
+    /// keep absence. None where nobody knows when a value changes. A store belongs to one batcher, and so do its values
+    /// to whoever may use that batcher; the key must say all that they depend on.
+    pub fn store(mut self, store: impl Store<K, V, E>) -> Self {
+        self.store = Some(Box::new(store));
+        self
+    }
+
     /// Whether a get may share the answer of a load that already runs. Default: `true`. With `false`, a get that comes
     /// while its key is in flight is queued for another load, and the two may run side by side. Queued keys are joined
     /// either way.
@@ -281,6 +298,7 @@ where
         self.limits.check()?;
         self.dispatch.check()?;
         self.retry.clone().or_else(|| loader.retry()).unwrap_or_default().check()?;
+        at_least_one("max_entries", self.store.as_ref().and_then(|store| store.max_entries()).unwrap_or(1))?;
         Ok(self.finish(Box::new(loader)))
     }
 
@@ -314,11 +332,11 @@ where
     }
 
     pub(crate) fn finish(self, loader: Box<dyn Loader<Key = K, Value = V, Error = E>>) -> Batcher<K, V, E> {
-        let Self { name, limits, dispatch, mut gates, runtime, retry, isolate_failures, rules, types: _ } = self;
+        let Self { name, limits, dispatch, mut gates, store, runtime, retry, isolate_failures, rules, types: _ } = self;
         gates.extend(loader.gate());
         let retry = retry.or_else(|| loader.retry().filter(|retry| retry.check().is_ok())).unwrap_or_default();
         let settings = Settings { name, limits, dispatch, gates, runtime, retry, isolate_failures };
-        Batcher::from_shared(Shared::new(loader, settings, rules))
+        Batcher::from_shared(Shared::new(loader, store, settings, rules))
     }
 }
 
@@ -329,6 +347,7 @@ impl<K, V, E> fmt::Debug for Builder<K, V, E> {
             .field("dispatch", &self.dispatch)
             .field("limits", &self.limits)
             .field("gates", &self.gates.len())
+            .field("store", &self.store.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -96,7 +96,7 @@ impl Limits {
     }
 }
 
-fn at_least_one(setting: &'static str, value: usize) -> Result<(), ConfigError> {
+pub(crate) fn at_least_one(setting: &'static str, value: usize) -> Result<(), ConfigError> {
     accept(value > 0, setting, &value, "1 or more")
 }
 

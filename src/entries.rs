@@ -112,7 +112,7 @@ pub(crate) struct Entries<K> {
     new: List,
     parked: BTreeSet<(u64, u32)>,
     extras: BTreeMap<u32, Extra>,
-    weights: Weights,
+    pub(crate) weights: Weights,
     due: u32,
     flushes: u32,
     firsts: u64,
@@ -169,10 +169,6 @@ impl<K> Entries<K> {
         let len = if self.nested.len > 0 { self.nested.len } else { self.again.len.saturating_add(self.new.len) };
         let most = len.min(limit.keys);
         self.weights.fitting(most, LANES.into_iter().flat_map(|lane| self.lane(lane)), limit)
-    }
-
-    pub(crate) fn weight(&self, entry: u32) -> Weight {
-        self.weights.of(entry)
     }
 
     /// The entries of a lane, oldest first.

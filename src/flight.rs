@@ -44,7 +44,7 @@ use crate::{
 impl<K, V, E> Shared<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     /// An event that may call for a driver, which is spawned on `runtime`, even if a comparison of keys panics
@@ -76,7 +76,7 @@ where
 async fn run<K, V, E>(driver: Driver<K, V, E>)
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     let ready = {
@@ -120,7 +120,7 @@ impl<K, V, E> Drop for Driver<K, V, E> {
 impl<K, V, E> Driver<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
@@ -256,7 +256,7 @@ impl<K: Eq, V, E> Drop for Flight<K, V, E> {
 impl<K, V, E> Flight<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     async fn fly(mut self, permits: Vec<Permit>) {
@@ -339,6 +339,7 @@ where
         let circumstances = shared.circumstances(now);
         let mut landing =
             Landing::new(piece.clone(), outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
+        shared.fill(&self.sealed, &mut landing);
         let (mut positions, mut more) = (piece.into_iter(), true);
         let how = How { last, now, may_spawn: true };
         while more {

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     error::Error,
-    queue::{Ask, Submit},
+    queue::{Ask, Submit, fresh::Asked},
     shared::Shared,
     spans,
     stats::Outcome,
@@ -53,20 +53,28 @@ use crate::{
 #[must_use = "futures do nothing unless polled"]
 pub struct Get<K, V, E = crate::AnyError> {
     shared: Arc<Shared<K, V, E>>,
-    state: State<K, E>,
+    state: State<K, V, E>,
 }
 
-enum State<K, E> {
+enum State<K, V, E> {
     New(K),
+    /// To be invalidated first.
+    Reload(K),
     Waiting(u32),
     /// Ready, once the task has budget for it.
     TurnedAway(Error<E>),
+    /// The same, with a value of the store.
+    Hit(Box<V>),
     Done,
 }
 
 impl<K, V, E> Get<K, V, E> {
     pub(crate) fn new(shared: Arc<Shared<K, V, E>>, key: K) -> Self {
         Self { shared, state: State::New(key) }
+    }
+
+    pub(crate) fn reload(shared: Arc<Shared<K, V, E>>, key: K) -> Self {
+        Self { shared, state: State::Reload(key) }
     }
 }
 
@@ -83,20 +91,19 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         match std::mem::replace(&mut this.state, State::Done) {
-            State::New(key) => match this.submit(key, cx) {
-                Ok(cell) => {
-                    this.state = State::Waiting(cell);
-                    Poll::Pending
-                }
-                Err(error) => this.turn_away(error, cx),
-            },
+            State::New(key) => this.start(key, cx),
+            State::Reload(key) => {
+                this.shared.invalidate(&key);
+                this.start(key, cx)
+            }
             State::Waiting(cell) => {
                 this.state = State::Waiting(cell);
                 let reply = ready!(this.shared.poll_cell(cell, cx));
                 this.state = State::Done;
                 Poll::Ready(reply.into_result())
             }
-            State::TurnedAway(error) => this.turn_away(error, cx),
+            State::TurnedAway(error) => this.answer(Err(error), cx),
+            State::Hit(value) => this.answer(Ok(*value), cx),
             #[expect(clippy::panic, reason = "as async functions do")]
             State::Done => panic!("`Get` polled after it was ready"),
         }
@@ -109,44 +116,73 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<u32, Error<E>> {
+    fn start(&mut self, key: K, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        match self.submit(key, cx) {
+            Ok(()) => Poll::Pending,
+            Err(result) => self.answer(result, cx),
+        }
+    }
+
+    /// Waits, or has an answer at once.
+    fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
         let (shared, hash, weight) = (&self.shared, self.shared.hash(&key), self.shared.weigh(&key));
         let wait = Wait::Task(cx.waker().clone());
         let mut ask = Some(Ask { key, hash, weight, wait, chain: chain() }); // what is left of it goes outside the lock
-        let (now, span, mut runtime) = (shared.now(), spans::of_caller(), None);
+        let (now, span) = (shared.now(), spans::of_caller());
+        let (mut runtime, mut asks_store) = (None, shared.store.is_some());
         loop {
-            let submitted = shared.event(runtime.as_ref(), |queue, _| {
-                let submitted = queue.submit(&mut ask, now, runtime.is_some());
-                if let Submit::Waits { cell, .. } = submitted {
+            let asked = shared.event(runtime.as_ref(), |queue, _| {
+                let may_spawn = runtime.is_some();
+                let asked = if asks_store {
+                    queue.ask(&mut ask, now, may_spawn)
+                } else {
+                    Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
+                };
+                if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
                     queue.waiters.note_span(cell, span);
                 }
-                submitted
+                asked
             });
+            let submitted = match asked {
+                Asked::Submitted(submitted) => submitted,
+                Asked::Known(reply) => return Err(reply.into_result()),
+                Asked::AskStore => {
+                    asks_store = false;
+                    if let Some(hit) = ask.as_ref().and_then(|ask| shared.recall(&ask.key)) {
+                        shared.lock().count_hits(1);
+                        return Err(hit);
+                    }
+                    continue;
+                }
+            };
             match submitted {
                 Submit::Waits { cell, spare } => {
                     self.state = State::Waiting(cell); // before `spare`, whose drop may panic
                     drop(spare);
-                    return Ok(cell);
+                    return Ok(());
                 }
                 Submit::NeedsRuntime => {
                     runtime = shared.runtime();
                     if runtime.is_none() {
                         shared.lock().turn_away(Outcome::Aborted);
-                        return Err(Error::Aborted);
+                        return Err(Err(Error::Aborted));
                     }
                 }
-                Submit::Refused(outcome) => return Err(refusal(outcome)),
+                Submit::Refused(outcome) => return Err(Err(refusal(outcome))),
                 Submit::Again { .. } => unreachable!("a get is in no group"),
             }
         }
     }
 
     /// An answer that did not have to be waited for: a loop of them must let other tasks run.
-    fn turn_away(&mut self, error: Error<E>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+    fn answer(&mut self, result: Result<V, Error<E>>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
         if pin!(consume_budget()).poll(cx).is_ready() {
-            return Poll::Ready(Err(error));
+            return Poll::Ready(result);
         }
-        self.state = State::TurnedAway(error);
+        self.state = match result {
+            Ok(value) => State::Hit(Box::new(value)),
+            Err(error) => State::TurnedAway(error),
+        };
         Poll::Pending
     }
 }
@@ -172,9 +208,9 @@ impl<K, V, E> Drop for Get<K, V, E> {
 impl<K, V, E> fmt::Debug for Get<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.state {
-            State::New(_) => "Get(not asked yet)",
+            State::New(_) | State::Reload(_) => "Get(not asked yet)",
             State::Waiting(_) => "Get(waiting)",
-            State::TurnedAway(_) | State::Done => "Get(done)",
+            State::TurnedAway(_) | State::Hit(_) | State::Done => "Get(done)",
         })
     }
 }

@@ -34,7 +34,7 @@ fn halves<E>(piece: &[usize], error: &Arc<E>) -> [Piece<E>; 2] {
 impl<K, V, E> Flight<K, V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
     /// The load of `all` failed with `error`.

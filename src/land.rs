@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Keys landed under one hold of the lock.
-const CHUNK: usize = 128;
+pub(crate) const CHUNK: usize = 128;
 
 /// What becomes of a key when its load is over.
 pub(crate) enum Fate<K, A> {
@@ -85,6 +85,8 @@ impl<K, A: Answer> Queue<K, A> {
                 if how.last {
                     after.batch = self.flights.remove(flight).map(|flight| flight.keys);
                     self.rest(after);
+                } else {
+                    self.flight_mut(flight).filling = false;
                 }
                 return false;
             };
@@ -131,7 +133,7 @@ impl<K, A: Answer> Queue<K, A> {
         let aborts = self.limits.abandon == Abandon::Abort;
         let carrier = self.flight_mut(flight);
         carrier.wanted = carrier.wanted.saturating_sub(1);
-        let deserted = carrier.wanted == 0 && aborts && !carrier.landing && !carrier.dying;
+        let deserted = carrier.wanted == 0 && aborts && !carrier.landing && !carrier.filling && !carrier.dying;
         carrier.dying |= deserted;
         deserted
     }
@@ -192,7 +194,7 @@ impl<K, A: Answer> Queue<K, A> {
         let mut sum = (0_usize, [0_u64; 2]);
         for entry in entries.filter(|entry| **entry != NONE && self.entries.get(**entry).head != NONE) {
             sum.0 = sum.0.saturating_add(1);
-            for (sum, weight) in sum.1.iter_mut().zip(self.entries.weight(*entry)) {
+            for (sum, weight) in sum.1.iter_mut().zip(self.entries.weights.of(*entry)) {
                 *sum = sum.saturating_add(weight);
             }
         }

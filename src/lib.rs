@@ -16,6 +16,7 @@
 //!   find_many(keys).await -> Result<Vec<Option<V>>, Error<E>>
 //!   get_each(keys).await  -> Vec<Result<V, Error<E>>>         each key fails for itself
 //!   stream(keys)          -> Stream of (K, Result<V, Error<E>>)      as they come, with back-pressure
+//!   prime(K, V) -> bool   invalidate(&K)  invalidate_all()  reload(K).await -> Result<V, Error<E>>
 //!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher
 //!
 //! Builder                                           setters, see the table above; then
@@ -30,6 +31,10 @@
 //! trait Gate                                        async pass(&Want) -> Result<Permit, Refused>
 //! Want     keys()  weight()                         read it again when you grant
 //! Permit   all()  keys(n)  with(n, |sent| ..)       Refused::new(retry_after)
+//!
+//! trait Store<K, V, E>                              get(&K) -> Option<Stored<V, E>>  put(K, Stored<V, E>)  remove(&K)
+//!                                                   clear()  max_entries() -> Option<usize>
+//! Stored   Found(V)  Absent  Failed(Error<E>)       MemoryStore::new(max_entries): a store
 //!
 //! Dispatch adaptive()  settle()  window(d)  immediate()  manual()  custom(policy)      .max_delay(d)
 //! trait Policy                                      decide(&Moment) -> Decision
@@ -59,13 +64,14 @@
 //! * [P10](docs::promises#p10-failure-is-not-sticky): a failure leaves no trace.
 //! * [P11](docs::promises#p11-bounded-memory): memory is bounded under load and small at rest.
 //! * [P12](docs::promises#p12-overload-is-quick-and-forgets): overload is refused at once and forgotten at once.
+//! * [P13](docs::promises#p13-freshness): after `invalidate` no get sees what a load found out before.
 //! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
 //! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
 //! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
 //! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
 //!
-//! P13, P15 and P16 belong to parts that are not built yet.
+//! P15 and P16 belong to parts that are not built yet.
 //!
 //! # Read on
 //!
@@ -84,6 +90,7 @@ mod dispatch;
 mod drive;
 mod entries;
 mod error;
+mod fillers;
 mod histogram;
 mod land;
 mod pace;
@@ -101,11 +108,14 @@ mod flight;
 mod gate;
 mod get;
 mod isolate;
+mod keep;
 mod loader;
 mod many;
+mod memory;
 mod reply;
 mod shared;
 mod spans;
+mod store;
 mod stream;
 mod sync;
 
@@ -123,8 +133,10 @@ pub use crate::{
     histogram::Times,
     loader::Loader,
     many::{FindMany, GetEach, GetMany},
+    memory::MemoryStore,
     retry::{Retry, Verdict},
     stats::{Outcome, Reason, Stats},
+    store::{Store, Stored},
     stream::KeyStream,
 };
 pub use async_trait::async_trait;

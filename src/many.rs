@@ -2,7 +2,8 @@
 //!
 //! Owns: one cell per distinct key and the group that is woken for all of them. They are submitted under one hold of
 //! the lock, all or none, collected under another, and the task is woken once: when the last one has landed, or the one
-//! that ends it.
+//! that ends it. With a store it is asked first, for those keys that cannot be joined, and what it has waits here until
+//! the rest has come.
 
 use std::{
     fmt,
@@ -13,8 +14,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use hashbrown::HashTable;
+
 use crate::{
+    entries::spread,
     error::Error,
+    fillers::Known,
     get::{absent_is_none, refusal},
     queue::{Ask, Submit},
     reply::Reply,
@@ -22,7 +27,8 @@ use crate::{
     spans,
     stats::Outcome,
     sync::{chain, consume_budget},
-    waiters::{EndsOn, Wait},
+    waiters::{EndsOn, NONE, Wait},
+    weights::Weight,
 };
 
 /// What the three futures below share.
@@ -30,12 +36,17 @@ struct Many<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     ends_on: EndsOn,
     keys: Vec<K>,
-    /// Which cell each key has, in the order asked; keys asked twice share one.
+    /// Which cell each key has, in the order asked, or which of the hits if the bit [`HIT`] is set; keys asked twice
+    /// share one.
     seats: Vec<u32>,
     cells: Vec<u32>,
+    hits: Results<V, E>,
     group: Option<u32>,
     state: State,
 }
+
+/// Marks a seat that needs no cell. [`NONE`] has it too.
+const HIT: u32 = 1 << 31;
 
 enum State {
     New,
@@ -49,8 +60,8 @@ type Results<V, E> = Vec<Option<Result<V, Error<E>>>>;
 
 impl<K, V, E> Many<K, V, E> {
     fn new(shared: Arc<Shared<K, V, E>>, keys: impl IntoIterator<Item = K>, ends_on: EndsOn) -> Self {
-        let keys = keys.into_iter().collect();
-        Self { shared, ends_on, keys, seats: Vec::new(), cells: Vec::new(), group: None, state: State::New }
+        let (keys, state) = (keys.into_iter().collect(), State::New);
+        Self { shared, ends_on, keys, seats: Vec::new(), cells: Vec::new(), hits: Vec::new(), group: None, state }
     }
 }
 
@@ -72,13 +83,14 @@ where
             State::TurnedAway(outcome) => {
                 ready!(pin!(consume_budget()).poll(cx));
                 self.state = State::Done;
-                Poll::Ready(self.seats.iter().map(|_| Some(Err(refusal(outcome)))).collect())
+                let hits = self.in_order(Vec::new()).into_iter();
+                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(refusal(outcome))))).collect())
             }
             State::Waiting => {
                 let Some(group) = self.group else {
                     ready!(pin!(consume_budget()).poll(cx)); // nothing had to be waited for
                     self.state = State::Done;
-                    return Poll::Ready(Vec::new());
+                    return Poll::Ready(self.in_order(Vec::new()));
                 };
                 self.collect(group, cx)
             }
@@ -89,13 +101,18 @@ where
 
     /// All or none. If `Eq` panics, what is seated so far is given back as this future is dropped.
     fn submit(&mut self, cx: &Context<'_>) -> Result<(), Outcome> {
-        let keys = mem::take(&mut self.keys);
+        let mut keys = mem::take(&mut self.keys);
         self.seats = vec![0; keys.len()];
         if keys.is_empty() {
             return Ok(());
         }
         let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
-        let weighed: Vec<_> = keys.iter().map(|key| (shared.hash(key), shared.weigh(key))).collect();
+        let mut weighed = keys.iter().map(|key| (shared.hash(key), shared.weigh(key))).collect();
+        self.recall(&mut keys, &mut weighed);
+        if keys.is_empty() {
+            shared.lock().count_hits(self.hits.len());
+            return Ok(());
+        }
         let mut keys = weighed.into_iter().zip(keys);
         let (mut spares, mut ask, chain) = (Vec::new(), None, chain()); // these and `keys` are dropped outside the lock, whatever happens
         let (mut waker, span) = (Some(cx.waker().clone()), spans::of_caller());
@@ -106,7 +123,8 @@ where
             self.group = Some(group);
             queue.waiters.note_group_span(group, span);
             let mut answered = 0;
-            for (place, ((hash, weight), key)) in self.seats.iter_mut().zip(keys.by_ref()) {
+            let seats = self.seats.iter_mut().filter(|seat| **seat & HIT == 0);
+            for (place, ((hash, weight), key)) in seats.zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
                 let (wait, chain) = (Wait::Group { group, seat: *place }, chain.clone());
                 let last = ask.replace(Ask { key, hash, weight, wait, chain });
@@ -135,9 +153,18 @@ where
                     queue.abandon(cell, after);
                 }
                 queue.stats.undo(&counted); // as if none had been asked
-                self.seats.iter().for_each(|_| queue.turn_away(refused));
+                if self.ends_on != EndsOn::Nothing {
+                    self.seats.fill(0); // the call is refused as a whole
+                    after.answers.extend(self.hits.drain(..).flatten().map(Reply::from_result));
+                }
+                for seat in self.seats.iter_mut().filter(|seat| **seat & HIT == 0) {
+                    *seat = NONE;
+                    queue.turn_away(refused);
+                }
+                queue.count_hits(self.hits.len());
                 return Err(refused);
             }
+            queue.count_hits(self.hits.len());
             queue.waiters.seat_group(group, self.cells.len() - answered);
             if queue.waiters.poll_group(group, &mut waker) {
                 after.wake.extend(waker.take()); // only rings, and they are answered
@@ -146,6 +173,50 @@ where
         });
         drop((spares, ask, waker));
         submitted
+    }
+
+    /// Looks into the store for what cannot be joined, once per distinct key, and leaves in `keys` what is to be
+    /// submitted: nothing, if a hit has ended the call.
+    fn recall(&mut self, keys: &mut Vec<K>, weighed: &mut Vec<(u32, Weight)>) {
+        if self.shared.store.is_none() {
+            return;
+        }
+        let hash = |place: usize| weighed.get(place).map_or(0, |(hash, _)| *hash);
+        let mut firsts = HashTable::with_capacity(keys.len());
+        let first_of = |(place, key): (usize, &K)| {
+            let is_it = |&other: &usize| hash(other) == hash(place) && keys.get(other) == Some(key);
+            *firsts.entry(spread(hash(place)), is_it, |&other| spread(hash(other))).or_insert(place).get()
+        };
+        let firsts: Vec<_> = keys.iter().enumerate().map(first_of).collect();
+        let mut known: Vec<_> = {
+            let mut queue = self.shared.lock();
+            let known = |(place, key): (usize, &K)| {
+                if firsts.get(place) == Some(&place) { queue.known(key, hash(place)) } else { Known::Stale }
+            };
+            keys.iter().enumerate().map(known).collect()
+        };
+        for (place, key) in keys.iter().enumerate() {
+            let found = match known.get_mut(place).map(|known| mem::replace(known, Known::Stale)) {
+                Some(Known::Nothing) => self.shared.recall(key),
+                Some(Known::Value(reply)) => Some(reply.into_result()),
+                _ => None,
+            };
+            let first = firsts.get(place).and_then(|first| self.seats.get(*first)).copied().unwrap_or_default();
+            let Some(seat) = self.seats.get_mut(place) else { break };
+            if let Some(found) = found {
+                *seat = u32::try_from(self.hits.len()).unwrap_or(u32::MAX) | HIT;
+                self.hits.push(Some(found));
+            } else {
+                *seat = first; // of a key asked before: its hit, if it has one
+            }
+        }
+        let outcome = |hit: &Result<V, Error<E>>| hit.as_ref().map_or_else(Error::outcome, |_| Outcome::Found);
+        if self.hits.iter().flatten().any(|hit| self.ends_on.is_ended_by(outcome(hit))) {
+            self.seats.iter_mut().filter(|seat| **seat & HIT == 0).for_each(|seat| *seat = NONE);
+        }
+        let (mut of_keys, mut of_hashes) = (self.seats.iter(), self.seats.iter());
+        weighed.retain(|_| of_hashes.next().is_none_or(|seat| seat & HIT == 0));
+        keys.retain(|_| of_keys.next().is_none_or(|seat| seat & HIT == 0));
     }
 
     /// Takes the results, once the group waits no longer; what had not landed by then is given up.
@@ -175,16 +246,18 @@ where
         Poll::Ready(self.in_order(replies))
     }
 
-    /// The result of each key asked for, from those of distinct keys.
-    fn in_order(&self, replies: Vec<Option<Reply<V, E>>>) -> Results<V, E> {
+    /// The result of each key asked for, from those of distinct keys and the hits.
+    fn in_order(&mut self, replies: Vec<Option<Reply<V, E>>>) -> Results<V, E> {
         let distinct = replies.len();
         let mut results: Results<V, E> = replies.into_iter().map(|reply| reply.map(Reply::into_result)).collect();
         if distinct == self.seats.len() {
             return results;
         }
-        let mut uses = vec![0_usize; distinct];
+        results.append(&mut self.hits);
+        let place_of = |seat: u32| (seat & !HIT) as usize + if seat & HIT == 0 { 0 } else { distinct };
+        let mut uses = vec![0_usize; results.len()];
         let mut count = |seat: u32, by: fn(usize) -> usize| {
-            let uses = uses.get_mut(seat as usize)?;
+            let uses = uses.get_mut(place_of(seat))?;
             *uses = by(*uses);
             Some(*uses)
         };
@@ -193,7 +266,7 @@ where
         }
         let seats = self.seats.iter();
         let in_order =
-            seats.map(|seat| match (count(*seat, |uses| uses.saturating_sub(1)), results.get_mut(*seat as usize)?) {
+            seats.map(|seat| match (count(*seat, |uses| uses.saturating_sub(1)), results.get_mut(place_of(*seat))?) {
                 (Some(0), result) => result.take(), // the last one takes it
                 (_, result) => result.clone(),
             });

@@ -80,6 +80,17 @@ impl<T> Pages<T> {
         page
     }
 
+    /// The first place that has a tenant, from this number on.
+    pub(crate) fn next(&self, from: u32) -> Option<u32> {
+        let first = (from / PLACES) as usize;
+        let pages = self.free.iter().zip(0_u32..).skip(first);
+        pages.into_iter().find_map(|(free, page)| {
+            let below = if page as usize == first { 1_u64.wrapping_shl(from % PLACES).wrapping_sub(1) } else { 0 };
+            let taken = !free & !below;
+            (taken != 0).then(|| page.wrapping_mul(PLACES) | taken.trailing_zeros())
+        })
+    }
+
     pub(crate) fn get(&self, place: u32) -> Option<&T> {
         self.places.get((place / PLACES) as usize)?.get((place % PLACES) as usize)?.as_ref()
     }

@@ -45,12 +45,15 @@ use crate::{
     config::Limits,
     drive::Drive,
     entries::{At, Entries},
+    fillers::Fillers,
     pace::Pace,
     pages::Pages,
     stats::{Outcome, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
     weights::{Limit, Weight},
 };
+
+pub(crate) mod fresh;
 
 /// One caller's wish.
 pub(crate) struct Ask<K> {
@@ -74,6 +77,7 @@ pub(crate) enum Submit<K> {
     Refused(Outcome),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "four things that may be true at once")]
 pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
     pub(crate) entries: Vec<u32>, // none where its waiters have been told
@@ -83,6 +87,8 @@ pub(crate) struct Flight<K> {
     pub(crate) landing: bool, // its load is over for good
     pub(crate) slot: bool,
     pub(crate) number: u64,
+    pub(crate) filling: bool,   // the load is over, and its values go into the store
+    pub(crate) dead: Vec<bool>, // which keys were invalidated under way, by position; empty: none
 }
 
 /// What matters to the driver, before an event.
@@ -101,6 +107,7 @@ pub(crate) struct Queue<K, A> {
     pub(crate) waiters: Waiters<A>,
     pub(crate) entries: Entries<K>,
     pub(crate) flights: Pages<Flight<K>>,
+    fillers: Fillers<K, A>,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
     pub(crate) pace: Pace,
@@ -124,6 +131,7 @@ impl<K, A: Answer> Queue<K, A> {
             waiters: Waiters::new(batcher),
             entries: Entries::new(weighed),
             flights: Pages::new(),
+            fillers: Fillers::new(),
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             pace: Pace::default(),
@@ -295,11 +303,10 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// The waiter is gone, whatever its cell holds.
     pub(crate) fn abandon(&mut self, cell: u32, after: &mut After<K, A>) {
-        let could_seal = self.can_seal();
         if let Some(number) = self.waiters.entry_of(cell) {
             let entry = self.entries.get_mut(number);
             self.waiters.unlink(&mut entry.head, cell);
-            let deserted = entry.head == NONE;
+            let (deserted, could_seal) = (entry.head == NONE, self.can_seal());
             if self.waiters.nested.remove(cell) {
                 self.entries.drop_nested(number);
             }
@@ -313,15 +320,23 @@ impl<K, A: Answer> Queue<K, A> {
         self.waiters.free(cell, after);
     }
 
+    /// A queued key is not to be sent any more.
+    fn unqueue(&mut self, entry: u32, after: &mut After<K, A>) {
+        let could_seal = self.can_seal();
+        after.keys.push(self.entries.unqueue(entry, At::Flying { flight: NONE, position: NONE }));
+        self.entries.remove(entry);
+        if self.entries.queued() == 0 {
+            self.dismiss_driver(after);
+        } else if could_seal && !self.can_seal() {
+            self.drive.ring(after); // a driver at the gate goes back
+        }
+    }
+
     fn lose_interest(&mut self, entry: u32, after: &mut After<K, A>) {
         match &self.entries.get(entry).at {
             At::Queued { .. } | At::Parked { .. } => {
-                after.keys.push(self.entries.unqueue(entry, At::Flying { flight: NONE, position: NONE }));
-                self.entries.remove(entry);
                 self.stats.keys_abandoned = self.stats.keys_abandoned.saturating_add(1);
-                if self.entries.queued() == 0 {
-                    self.dismiss_driver(after);
-                }
+                self.unqueue(entry, after);
             }
             At::Held { .. } => after.keys.extend(self.entries.unhold(entry)),
             At::Flying { flight, .. } => {
@@ -424,7 +439,8 @@ impl<K, A: Answer> Queue<K, A> {
 impl<K, A: Answer> Queue<K, A> {
     /// Whether nothing at all is left.
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.flights.is_empty() && self.waiters.is_empty() && self.closers.is_empty()
+        let empty = self.entries.is_empty() && self.flights.is_empty() && self.fillers.is_empty();
+        empty && self.waiters.is_empty() && self.closers.is_empty()
     }
 }
 

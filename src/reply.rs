@@ -15,6 +15,7 @@ use crate::{
     retry::{self, Retry, Verdict},
     seal::Sealed,
     stats::{Outcome, Stats},
+    store::Stored,
     sync::caught,
     waiters::Answer,
 };
@@ -40,6 +41,12 @@ impl<V, E> Answer for Reply<V, E> {
             Self::Own(_) | Self::Shared(_) => Outcome::Found,
             Self::Failed(error) => error.outcome(),
         }
+    }
+}
+
+impl<V, E> Reply<V, E> {
+    pub(crate) fn from_result(result: Result<V, Error<E>>) -> Self {
+        result.map_or_else(Self::Failed, Self::Own)
     }
 }
 
@@ -120,7 +127,7 @@ impl<V, E> Outcomes<V, E> {
         let count = |of: fn(&Said<V, E>) -> bool| said.iter().filter(|said| of(said)).count();
         span.record("end", end);
         span.record("found", count(|said| matches!(said, Said::Value(_))));
-        span.record("failed", count(|said| matches!(said, Said::Error(_))));
+        span.record("failed", count(|said| matches!(said, Said::Error(_) | Said::Shared(_))));
         span.record("unprocessed", count(|said| matches!(said, Said::Unprocessed(_))));
         span.record("absent", count(|said| matches!(said, Said::Absent)));
     }
@@ -186,6 +193,47 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
 }
 
 impl<K, V, E> Landing<'_, K, V, E> {
+    /// The place in the piece of a position in the batch.
+    fn place(&self, position: usize) -> usize {
+        let is_it = self.piece.get(position) == Some(&position); // a whole batch is its own order
+        if is_it { position } else { self.piece.binary_search(&position).unwrap_or(usize::MAX) }
+    }
+
+    /// Whether it is what the loader said for good, and not what befell it.
+    pub(crate) const fn is_of_the_loader(&self) -> bool {
+        matches!(self.outcomes, Outcomes::Each(_) | Outcomes::Whole(Error::Load(_), Verdict::Final | Verdict::Isolate))
+    }
+
+    /// What the store is to have of a key, which is to be told as well.
+    pub(crate) fn stored(&mut self, position: usize) -> Option<Stored<V, E>>
+    where
+        V: Clone,
+    {
+        let (place, for_good) = (self.place(position), self.is_of_the_loader());
+        let verdict = self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final));
+        let said = match &mut self.outcomes {
+            Outcomes::Whole(error, _) => return for_good.then(|| Stored::Failed(error.clone())),
+            Outcomes::Each(aligned) => aligned.said.get_mut(place)?,
+        };
+        match std::mem::replace(said, Said::Absent) {
+            Said::Absent => Some(Stored::Absent),
+            Said::Unprocessed(asked) => {
+                *said = Said::Unprocessed(asked);
+                None
+            }
+            Said::Error(error) => {
+                let error = Arc::new(error);
+                *said = Said::Shared(Arc::clone(&error));
+                matches!(verdict, Some(Verdict::Final | Verdict::Isolate)).then(|| Stored::Failed(Error::Key(error)))
+            }
+            value => {
+                *said = value; // before the clone, which may panic
+                let Said::Value(value) = said else { return None };
+                Some(Stored::Found(value.clone()))
+            }
+        }
+    }
+
     /// The next attempt, if `delay` allows one; else, or if the key could not be cloned, `answer`.
     fn repeat(
         &mut self,
@@ -199,6 +247,13 @@ impl<K, V, E> Landing<'_, K, V, E> {
         match self.again.get_mut(place).and_then(Option::take) {
             Some(key) => Fate::Again { key, tries, until, or: Reply::Failed(Error::Panicked) },
             None => Fate::Tell(Reply::Failed(Error::Panicked)), // its clone panicked
+        }
+    }
+
+    fn failed_key(&mut self, place: usize, tries: Tries, again: bool, error: Arc<E>) -> Fate<K, Reply<V, E>> {
+        match self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final)) {
+            Some(verdict) => self.failed(place, tries, again, verdict, Error::Key(error)),
+            None => Fate::Tell(Reply::Failed(Error::Panicked)),
         }
     }
 
@@ -224,9 +279,7 @@ impl<K, V, E> Landing<'_, K, V, E> {
 
 impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
     fn fate(&mut self, position: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
-        // a whole batch is its own order
-        let is_it = self.piece.get(position) == Some(&position);
-        let place = if is_it { Ok(position) } else { self.piece.binary_search(&position) }.unwrap_or(usize::MAX);
+        let place = self.place(position);
         let said = match &mut self.outcomes {
             Outcomes::Whole(error, verdict) => {
                 let (error, verdict) = (error.clone(), *verdict);
@@ -236,10 +289,8 @@ impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
         };
         match said {
             Some(Said::Value(value)) => Fate::Tell(Reply::Own(value)),
-            Some(Said::Error(error)) => match self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final)) {
-                Some(verdict) => self.failed(place, tries, again, verdict, Error::Key(Arc::new(error))),
-                None => Fate::Tell(Reply::Failed(Error::Panicked)),
-            },
+            Some(Said::Error(error)) => self.failed_key(place, tries, again, Arc::new(error)),
+            Some(Said::Shared(error)) => self.failed_key(place, tries, again, error),
             Some(Said::Unprocessed(asked)) => {
                 let delay = retry::unprocessed(&mut tries, asked, self.progress, self.roll).filter(|_| again);
                 let attempts = tries.failed.saturating_add(tries.unprocessed);

@@ -126,6 +126,8 @@ impl<K, A: Answer> Queue<K, A> {
             landing: false,
             slot: !nested,
             number: self.numbers,
+            filling: false,
+            dead: Vec::new(),
         });
         let (mut repeats, mut oldest) = (false, 0);
         for position in (0..).take(size) {

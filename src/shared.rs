@@ -22,6 +22,7 @@ use crate::{
     queue::Queue,
     reply::{Circumstances, Reply},
     retry::{Retry, Verdict},
+    store::Store,
     sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, here},
     waiters::After,
     weights::{Limit, Weight},
@@ -30,6 +31,7 @@ use crate::{
 /// What all handles, gets and tasks of a batcher share.
 pub(crate) struct Shared<K, V, E> {
     pub(crate) loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
+    pub(crate) store: Option<Box<dyn Store<K, V, E>>>,
     pub(crate) settings: Settings,
     rules: Rules<K, E>,
     weighed: bool,
@@ -128,6 +130,7 @@ where
 {
     pub(crate) fn new(
         loader: Box<dyn Loader<Key = K, Value = V, Error = E>>,
+        store: Option<Box<dyn Store<K, V, E>>>,
         settings: Settings,
         rules: Rules<K, E>,
     ) -> Self {
@@ -138,7 +141,7 @@ where
         let limit = limit(&settings.limits, &*loader);
         let weighed = rules.weigh.is_some() || loader.max_weight().is_some();
         let queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
-        Self { loader, settings, rules, weighed, queue: Mutex::new(queue), hasher, built: Instant::now() }
+        Self { loader, store, settings, rules, weighed, queue: Mutex::new(queue), hasher, built: Instant::now() }
     }
 
     /// What a batch may carry, as builder and loader state it now.

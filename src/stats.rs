@@ -149,6 +149,9 @@ pub struct Stats {
     pub gets: u64,
     /// Gets that found their key already queued or in flight and share that answer.
     pub joins: u64,
+    /// Answers that came from the store, or from a value [primed](crate::Batcher::prime) that was on its way there.
+    /// They count nowhere else: not in `gets`, and in no outcome.
+    pub store_hits: u64,
     /// Batches sealed, each for one load. A load whose last caller leaves before its first poll makes no request; it is
     /// in `loads_abandoned` too.
     pub loads: u64,
@@ -163,8 +166,6 @@ pub struct Stats {
     pub asked_again: u64,
     /// Batches that failed as a whole and were taken apart; their pieces are the loads of [`Reason::Piece`].
     pub isolated: u64,
-    /// Gets that the store answered at once. Nothing counts it yet.
-    pub store_hits: u64,
     /// Times a gate refused; the gets it ended are [`Outcome::Refused`].
     pub refused: u64,
     /// Answers for keys that nobody had asked for. They were dropped.

@@ -154,6 +154,9 @@ where
                 return Poll::Ready(next.map(|(key, reply)| (key, reply.into_result())));
             }
             let has_more = this.pull(cx);
+            if !this.ready.is_empty() {
+                continue; // the store had some
+            }
             if this.fresh.is_empty() && this.out == 0 {
                 return if this.source.is_none() { Poll::Ready(None) } else { Poll::Pending };
             }
@@ -189,7 +192,7 @@ where
         busy.min(half).max(1)
     }
 
-    /// Takes keys from the source, a chunk at most. `false` if more cannot be had now: the source has none, or there is
+    /// Takes keys from the source, a chunk at most; those that the store has are ready. `false` if more cannot be had now: the source has none, or there is
     /// no room.
     fn pull(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.fresh.is_empty() {
@@ -205,6 +208,10 @@ where
             self.source = Some(source); // if it did not panic
             let Poll::Ready(Some(key)) = next else { return false };
             let (hash, weight, copy) = (self.shared.hash(&key), self.shared.weigh(&key), key.clone());
+            if let Some(hit) = self.shared.look_up(&key, hash) {
+                self.ready.push_back((copy, Reply::from_result(hit)));
+                continue;
+            }
             self.fresh.push_back(Fresh { hash, weight, key, copy });
         }
         room > CHUNK

@@ -93,6 +93,17 @@ pub(crate) enum EndsOn {
     Each,
 }
 
+impl EndsOn {
+    /// Whether this outcome leaves nothing to wait for.
+    pub(crate) fn is_ended_by(self, outcome: Outcome) -> bool {
+        match outcome {
+            Outcome::Found => false,
+            Outcome::NotFound => self == Self::ErrorOrAbsence,
+            _ => matches!(self, Self::Error | Self::ErrorOrAbsence),
+        }
+    }
+}
+
 struct Group {
     waker: Option<Waker>,
     left: usize,
@@ -107,9 +118,7 @@ struct Group {
 impl Group {
     fn hear(&mut self, seat: u32, outcome: Outcome) {
         match self.ends_on {
-            EndsOn::Nothing => {}
-            EndsOn::Error => self.over |= !matches!(outcome, Outcome::Found | Outcome::NotFound),
-            EndsOn::ErrorOrAbsence => self.over |= outcome != Outcome::Found,
+            EndsOn::Nothing | EndsOn::Error | EndsOn::ErrorOrAbsence => self.over |= self.ends_on.is_ended_by(outcome),
             EndsOn::Each if broken!("lost stream answer") && seat % 5 == 4 => {}
             EndsOn::Each => self.landed.push_back(seat),
         }

@@ -586,3 +586,185 @@ fn p17_runtime_lost() {
         world.rest().await;
     });
 }
+
+// ---- the store -----------------------------------------------------------------------------------------------------
+
+/// Writes, invalidates and reads while loads of the key come to their end.
+fn invalidates(world: &World, key: u32) -> JoinHandle<usize> {
+    let world = world.clone();
+    spawn(async move {
+        passes(5).await;
+        let written = world.write();
+        world.invalidate(key);
+        world.fresh(key, written).await;
+        written
+    })
+}
+
+/// Writes and hands in what it wrote. If it was taken, later gets see it, or what was written later.
+fn primes(world: &World, key: u32) -> JoinHandle<usize> {
+    let world = world.clone();
+    spawn(async move {
+        passes(5).await;
+        let written = world.write();
+        let seen = if world.prime(key) { written } else { 0 };
+        world.fresh(key, seen).await;
+        seen
+    })
+}
+
+/// After all of it nothing stale is read, and nothing stale is stored.
+async fn ends_fresh(world: World, key: u32, written: usize) {
+    world.fresh(key, written).await;
+    world.batcher.close().await; // no load runs that might have put something it has not taken out yet
+    world.assert_stored(key, written);
+    world.rest().await;
+}
+
+#[test]
+fn p13_store_invalidate_vs_finish() {
+    scenario("p13_store_invalidate_vs_finish", || async {
+        let world = World::stored(2, 4, builder());
+        let gets = [1, 1].map(|key| spawn(world.get(key)));
+        let written = invalidates(&world, 1).await.unwrap();
+        assert_eq!(all(gets).await, [FOUND; 2]);
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+#[test]
+fn p13_store_prime_vs_finish() {
+    scenario("p13_store_prime_vs_finish", || async {
+        let world = World::stored(2, 4, builder());
+        let gets = [1, 2, 1].map(|key| spawn(world.get(key)));
+        let written = primes(&world, 1).await.unwrap();
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+/// Of a prime and an invalidation at once either may be the last, but what was read before both is gone.
+#[test]
+fn p13_store_invalidate_vs_prime() {
+    scenario("p13_store_invalidate_vs_prime", || async {
+        let world = World::stored(2, 4, builder());
+        let (get, primed, invalidated) = (spawn(world.get(1)), primes(&world, 1), invalidates(&world, 1));
+        let invalidated = invalidated.await.unwrap();
+        primed.await.unwrap();
+        assert_eq!(get.await.unwrap(), FOUND);
+        ends_fresh(world, 1, invalidated).await;
+    });
+}
+
+/// Values primed and invalidated again and again, with nobody loading: whoever fills is told, and does as told.
+#[test]
+fn p13_store_primes_vs_invalidations() {
+    scenario("p13_store_primes_vs_invalidations", || async {
+        let world = World::stored(2, 4, builder());
+        let tasks = [primes(&world, 1), invalidates(&world, 1), primes(&world, 1), invalidates(&world, 1)];
+        let [_, one, _, two] = all(tasks).await[..] else { panic!("four") };
+        ends_fresh(world, 1, one.max(two)).await;
+    });
+}
+
+#[test]
+fn p13_store_reload_vs_finish() {
+    scenario("p13_store_reload_vs_finish", || async {
+        let world = World::stored(1, 4, builder());
+        let gets = [1, 1].map(|key| spawn(world.get(key)));
+        let reloads = spawn({
+            let world = world.clone();
+            async move {
+                passes(5).await;
+                let written = world.write();
+                world.reload(1, written).await;
+                written
+            }
+        });
+        let written = reloads.await.unwrap();
+        assert_eq!(all(gets).await, [FOUND; 2]);
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+#[test]
+fn p13_store_invalidate_all_vs_finish() {
+    scenario("p13_store_invalidate_all_vs_finish", || async {
+        let world = World::stored(2, 4, builder());
+        let gets = [1, 2, 3].map(|key| spawn(world.get(key)));
+        let invalidates = spawn({
+            let world = world.clone();
+            async move {
+                passes(5).await;
+                let written = world.write();
+                world.batcher.invalidate_all();
+                let values = world.batcher.get_many([1, 2, 1].map(|key| world.judge.key(key))).await.unwrap();
+                assert!(values.iter().all(|value| value.version() >= written), "P13: a stale read");
+                assert_eq!(world.judge.judge_all([1, 2, 1], &values), 2);
+                written
+            }
+        });
+        let written = invalidates.await.unwrap();
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        world.assert_stored(2, written);
+        world.assert_stored(3, written);
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+/// Loads that cannot be joined run side by side, and all of them are stopped from being stored.
+#[test]
+fn p13_store_invalidate_vs_loads_side_by_side() {
+    scenario("p13_store_invalidate_vs_loads_side_by_side", || async {
+        let world = World::stored(1, 4, builder().join_in_flight(false));
+        let gets = [1, 1].map(|key| spawn(world.get(key)));
+        let written = invalidates(&world, 1).await.unwrap();
+        assert_eq!(all(gets).await, [FOUND; 2]);
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+/// A load that is being dropped is neither joined nor stored, whoever comes and goes.
+#[test]
+fn p07_p13_store_invalidate_vs_drop() {
+    scenario("p07_p13_store_invalidate_vs_drop", || async {
+        let world = World::stored(1, 1, builder());
+        let goes = [1, 1].map(|key| spawn(world.taste(key)));
+        let written = invalidates(&world, 1).await.unwrap();
+        assert!(all(goes).await.into_iter().flatten().all(|outcome| outcome == FOUND));
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+/// With `Abandon::Finish` a load that nobody waits for fills the store, unless it is invalidated.
+#[test]
+fn p07_p13_store_abandoned_load_fills() {
+    scenario("p07_p13_store_abandoned_load_fills", || async {
+        let world = World::stored(1, 2, builder().abandon(Abandon::Finish));
+        let goes = [1, 2].map(|key| spawn(world.taste(key)));
+        let written = invalidates(&world, 1).await.unwrap();
+        assert!(all(goes).await.into_iter().flatten().all(|outcome| outcome == FOUND));
+        ends_fresh(world, 1, written).await;
+    });
+}
+
+/// A primed value answers those who are queued, whose key is then not sent; nobody else is touched.
+#[test]
+fn p01_p13_prime_vs_queued() {
+    scenario("p01_p13_prime_vs_queued", || async {
+        let world = World::new(4, 1, builder().dispatch(Dispatch::manual()));
+        let gets = [1, 1, 2].map(|key| spawn(world.get(key)));
+        let primes = spawn({
+            let world = world.clone();
+            async move {
+                passes(4).await;
+                world.prime(1)
+            }
+        });
+        let taken = primes.await.unwrap();
+        flush_until_ended(&world, &gets).await;
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        assert!(taken || world.upstream().loads_of(1) > 0, "who was not answered by it was sent");
+        world.rest().await;
+    });
+}

@@ -12,8 +12,8 @@ use std::{
 
 use multiget::{
     Abandon, Answers, AnyError, Batcher, Builder, ConfigError, Decision, Dispatch, Error, Find, FindMany, Gate, Get,
-    GetEach, GetMany, KeyStream, Loader, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Times, Want,
-    WeakBatcher,
+    GetEach, GetMany, KeyStream, Loader, MemoryStore, Moment, Outcome, Permit, Policy, Reason, Refused, Stats, Store,
+    Stored, Times, Want, WeakBatcher,
 };
 
 use crate::support::{Fault, Upstream, Value};
@@ -102,6 +102,11 @@ fn errors_and_answers() {
         ConfigError => "Send Sync Unpin Clone Debug Error";
         Answers<u32, u32> => "Send Sync Unpin Debug";
         Answers<Plain, Plain, Plain> => "Send Sync Debug";
+        Stored<u32, u32> => "Send Sync Unpin Clone Debug";
+        Stored<Plain, Plain> => "Send Sync Debug";
+        MemoryStore<u32, u32> => "Send Sync Unpin Debug";
+        MemoryStore<Plain, Plain> => "Send Sync Unpin Debug";
+        MemoryStore<u32, Cell<u32>> => "Unpin Debug";
     }
 }
 
@@ -160,6 +165,9 @@ fn traits_are_dyn_compatible_and_pass_through_an_arc() {
     let (_open, gate) = crate::support::shut();
     let gate: Arc<dyn Gate> = Arc::new(gate);
     opens(&gate);
+    let store: Arc<dyn Store<u32, u32>> = Arc::new(MemoryStore::new(1));
+    assert_eq!(store.max_entries(), Some(1));
+    assert!(has!(dyn Store<Plain, Plain, Plain>: Send) && has!(dyn Store<Plain, Plain, Plain>: Sync));
     assert!(has!(dyn Policy: Send) && has!(dyn Policy: Sync) && has!(dyn Gate: Send) && has!(dyn Gate: Sync));
 }
 

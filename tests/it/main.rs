@@ -32,6 +32,7 @@ mod overload;
 mod panic;
 mod shutdown;
 mod spans;
+mod store;
 mod stream;
 mod support;
 mod tenants;

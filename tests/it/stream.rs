@@ -415,3 +415,20 @@ fn p17_a_stream_polled_outside_a_runtime_is_aborted() {
     assert!(matches!(poll_next(&mut results), Poll::Ready(None)));
     assert_eq!((batcher.stats().gets, batcher.stats().outcome(Outcome::Aborted)), (3, 3));
 }
+
+/// With a store, keys that it has are delivered at once and others go on as ever.
+#[tokio::test(start_paused = true)]
+async fn p13_a_stream_takes_from_the_store_what_that_has() {
+    let log = Log::default();
+    let batcher = tens(builder().store(multiget::MemoryStore::new(1_000)), &log, ms(5));
+    batcher.get_many((0..300).filter(|key| key % 3 == 0)).await.unwrap();
+    let mut results: Vec<_> =
+        batcher.stream(stream::iter(0..300)).map(|(key, result)| (key, result.unwrap())).collect().await;
+    results.sort_unstable();
+    assert_eq!(results, (0..300).map(|key| (key, key * 10)).collect::<Vec<_>>());
+    assert_eq!(batcher.stats().store_hits, 100);
+    assert_eq!((batcher.stats().keys_sent, log.loads().concat().len()), (300, 300));
+    let start = Instant::now();
+    assert_eq!(batcher.stream(stream::iter(0..300)).count().await, 300); // nothing but hits
+    assert_eq!((batcher.stats().store_hits, start.elapsed()), (400, ms(0)));
+}

@@ -20,8 +20,8 @@ use std::{
 };
 
 use multiget::{
-    Answers, Batcher, Builder, Dispatch, Error, Gate, Get, Outcome, Permit, Refused, Stats, Want, WeakBatcher,
-    async_trait,
+    Answers, Batcher, Builder, Dispatch, Error, Gate, Get, MemoryStore, Outcome, Permit, Refused, Stats, Store, Stored,
+    Want, WeakBatcher, async_trait,
 };
 use shuttle::{
     future::yield_now,
@@ -30,6 +30,9 @@ use shuttle::{
 
 /// So long that no timer helps.
 pub(crate) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The load of a value that came from none.
+const PRIMED: usize = usize::MAX;
 
 /// Its load panics until the upstream is healed.
 pub(crate) const PANICS: u32 = 13;
@@ -55,13 +58,21 @@ impl Hash for Key {
     }
 }
 
-/// Which key it is the value of, and which load it came from.
+/// Which key it is the value of, which load it came from, and what was written upstream when that began. One that is
+/// primed counts as of when `prime` returned: an invalidation that comes before may as well have come first.
 #[derive(Clone)]
 pub(crate) struct Value {
     key: u32,
     load: usize,
+    version: Arc<AtomicUsize>,
     #[expect(dead_code, reason = "it counts")]
     token: Arc<()>,
+}
+
+impl Value {
+    pub(crate) fn version(&self) -> usize {
+        self.version.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +96,10 @@ pub(crate) struct Upstream {
     loads: Mutex<Vec<Load>>,
     objections: Mutex<Vec<String>>,
     healed: AtomicBool,
+    /// How often something was written.
+    version: AtomicUsize,
+    /// Two loads of one key may run at once.
+    unfresh: AtomicBool,
     /// What a load asks another batcher for, by key.
     asks: Mutex<BTreeMap<u32, (WeakBatch, u32)>>,
 }
@@ -104,7 +119,8 @@ impl Upstream {
             if keys[..place].contains(key) {
                 self.object(format!("P5: {key} twice in {keys:?}"));
             }
-            if loads.iter().any(|load| load.running && load.keys.contains(key)) {
+            let alone = !self.unfresh.load(Ordering::Relaxed);
+            if alone && loads.iter().any(|load| load.running && load.keys.contains(key)) {
                 self.object(format!("P4: {key} in two loads at once"));
             }
         }
@@ -150,6 +166,7 @@ impl Drop for Running {
 
 async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Value, Failure>, Failure> {
     let number = upstream.begin(&keys);
+    let version = Arc::new(AtomicUsize::new(upstream.version.load(Ordering::Relaxed)));
     let running = Running(Arc::clone(&upstream), number);
     let has = |bad: u32| !upstream.healed.load(Ordering::Relaxed) && keys.iter().any(|key| key.0 == bad);
     if has(HANGS) {
@@ -174,8 +191,8 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
     }
     upstream.loads.lock().unwrap()[number].answered = true;
     let token = &upstream.token;
-    let answers =
-        keys.into_iter().map(|key| (key.clone(), Value { key: key.0, load: number, token: Arc::clone(token) }));
+    let value = |key: u32| Value { key, load: number, version: Arc::clone(&version), token: Arc::clone(token) };
+    let answers = keys.into_iter().map(|key| (key.clone(), value(key.0)));
     let answers = answers.collect();
     drop(running);
     Ok(answers)
@@ -187,6 +204,7 @@ pub(crate) struct Judge {
     pub(crate) upstream: Arc<Upstream>,
     /// Gets that ended, and gets that were dropped after a poll.
     seen: Arc<(AtomicUsize, AtomicUsize)>,
+    store: Option<Arc<MemoryStore<Key, Value>>>,
 }
 
 impl Judge {
@@ -222,6 +240,9 @@ impl Judge {
     /// P1, P3: a value is that of its key, from an answered load that carried the key.
     fn check(&self, key: u32, value: &Value) {
         assert_eq!(value.key, key, "P3: another key's value");
+        if value.load == PRIMED {
+            return;
+        }
         let loads = self.upstream.loads.lock().unwrap();
         let load = &loads[value.load];
         assert!(load.answered && load.keys.contains(&key), "P3: from no load of its own");
@@ -251,7 +272,66 @@ impl World {
         let upstream = Arc::new(Upstream { max_batch, slots, ..Upstream::default() });
         let builder = builder.max_batch(max_batch).max_in_flight(slots);
         let batcher = builder.load_with(Arc::clone(&upstream), load).unwrap();
-        Self { batcher, judge: Judge { upstream, seen: Arc::default() } }
+        Self { batcher, judge: Judge { upstream, seen: Arc::default(), store: None } }
+    }
+
+    /// Before a store, and with somebody who writes: two loads of one key may run at once.
+    pub(crate) fn stored(max_batch: usize, slots: usize, builder: Builder<Key, Value, Failure>) -> Self {
+        let store = Arc::new(MemoryStore::new(8));
+        let mut world = Self::new(max_batch, slots, builder.store(Arc::clone(&store)));
+        world.judge.store = Some(store);
+        world.upstream().unfresh.store(true, Ordering::Relaxed);
+        world
+    }
+
+    /// Somebody writes; loads that begin from now on see it.
+    pub(crate) fn write(&self) -> usize {
+        self.upstream().version.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn invalidate(&self, key: u32) {
+        self.batcher.invalidate(&self.judge.key(key));
+    }
+
+    pub(crate) fn prime(&self, key: u32) -> bool {
+        let (token, version) = (Arc::clone(&self.upstream().token), Arc::new(AtomicUsize::new(usize::MAX)));
+        let value = Value { key, load: PRIMED, version: Arc::clone(&version), token };
+        let taken = self.batcher.prime(self.judge.key(key), value);
+        version.store(self.upstream().version.load(Ordering::Relaxed), Ordering::Relaxed);
+        taken
+    }
+
+    /// P13: gets a value that is not older than this version.
+    pub(crate) fn fresh(&self, key: u32, version: usize) -> impl Future<Output = ()> + Send + 'static {
+        self.not_older(self.ask(key), key, version)
+    }
+
+    pub(crate) fn reload(&self, key: u32, version: usize) -> impl Future<Output = ()> + Send + 'static {
+        self.not_older(self.batcher.reload(self.judge.key(key)), key, version)
+    }
+
+    fn not_older(
+        &self,
+        get: Get<Key, Value, Failure>,
+        key: u32,
+        version: usize,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let judge = self.judge.clone();
+        async move {
+            let got = get.await;
+            assert_eq!(judge.judge(key, &got), Outcome::Found);
+            let read = got.map_or(0, |value| value.version());
+            assert!(read >= version, "P13: a stale read of {key}: {read}, written {version}");
+        }
+    }
+
+    /// P13: what is stored of a key, if anything is, is not older than this version.
+    pub(crate) fn assert_stored(&self, key: u32, version: usize) {
+        let store = self.judge.store.as_ref().unwrap();
+        let store: &dyn Store<Key, Value, Failure> = &**store;
+        if let Some(Stored::Found(value)) = store.get(&self.judge.key(key)) {
+            assert!(value.version() >= version, "P13: {key} is stored stale: {}, written {version}", value.version());
+        }
     }
 
     pub(crate) fn upstream(&self) -> &Upstream {
@@ -284,15 +364,18 @@ impl World {
 
     /// P2, P7, P11, P17: closes, and nothing is left: no key, no value, no task.
     pub(crate) async fn rest(self) {
-        let Self { batcher, judge: Judge { upstream, seen } } = self;
+        let Self { batcher, judge: Judge { upstream, seen, store } } = self;
         batcher.close().await;
+        batcher.invalidate_all();
+        assert!(store.is_none_or(|store| store.is_empty()));
         let stats = batcher.stats();
         assert_eq!((stats.queued, stats.in_flight, stats.waiting), (0, 0, 0), "at rest");
         assert!(upstream.is_idle(), "P17: a load runs on after close");
 
         let (ended, dropped) = (seen.0.load(Ordering::Relaxed), seen.1.load(Ordering::Relaxed));
         let outcomes: usize = OUTCOMES.iter().map(|outcome| number(stats.outcome(*outcome))).sum();
-        assert_eq!(number(stats.gets), ended + dropped, "P1: {ended} ended, {dropped} dropped, {stats:?}");
+        let (gets, outcomes) = (number(stats.gets + stats.store_hits), outcomes + number(stats.store_hits));
+        assert_eq!(gets, ended + dropped, "P1: {ended} ended, {dropped} dropped, {stats:?}");
         assert!((ended..=ended + dropped).contains(&outcomes), "P1: {ended} ended, {dropped} dropped, {stats:?}");
         // a load may be dropped before its first poll; the upstream then never sees it
         let (loads, unseen) = (upstream.loads(), stats.loads_abandoned + stats.outcome(Outcome::Aborted));

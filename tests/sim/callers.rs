@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     log::{End, Event, Kind, Log, Outcome, Seen},
-    upstream::{Id, Ill, Sim, Value},
+    upstream::{self, Id, Ill, Sim, Value},
     world::{Manner, Policy, Rng, World},
 };
 
@@ -55,6 +55,14 @@ impl Handle {
         self.sim.flush();
     }
 
+    pub(crate) fn invalidate(&self, key: Option<u32>, hashes: u32) {
+        upstream::invalidate(&self.sim, &self.desk.log, self.desk.batcher, key, hashes);
+    }
+
+    pub(crate) fn prime(&self, key: u32, hashes: u32) {
+        upstream::prime(&self.sim, &self.desk.log, self.desk.batcher, key, hashes);
+    }
+
     pub(crate) async fn close(&self) {
         self.desk.log.note(Event::CloseBegun { batcher: self.desk.batcher });
         self.sim.close().await;
@@ -76,6 +84,7 @@ impl Handle {
             keys_sent: stats.keys_sent,
             gets: stats.gets,
             joins: stats.joins,
+            store_hits: stats.store_hits,
             keys_abandoned: stats.keys_abandoned,
             loads_abandoned: stats.loads_abandoned,
             foreign: stats.foreign,
@@ -241,6 +250,7 @@ impl Scene {
         let id = |key: &u32| Id::new(*key, self.world.batchers[batcher].hashes);
         let call = match kind {
             Kind::Get => Call::Get(handle.sim.get(id(&keys[0]))),
+            Kind::Reload => Call::Get(handle.sim.reload(id(&keys[0]))),
             Kind::Find => Call::Find(handle.sim.find(id(&keys[0]))),
             Kind::GetMany => Call::GetMany(handle.sim.get_many(keys.iter().map(id))),
             Kind::FindMany => Call::FindMany(handle.sim.find_many(keys.iter().map(id))),
@@ -254,10 +264,13 @@ impl Scene {
         let kind = if rng.percent(self.world.many) {
             rng.pick(&[Kind::GetMany, Kind::FindMany, Kind::GetEach])
         } else {
-            rng.pick(&[Kind::Get, Kind::Get, Kind::Find])
+            match rng.pick(&[Kind::Get, Kind::Get, Kind::Find]) {
+                Kind::Get if rng.percent(self.world.writes / 4) => Kind::Reload,
+                kind => kind,
+            }
         };
         let keys = match kind {
-            Kind::Get | Kind::Find => 1,
+            Kind::Get | Kind::Find | Kind::Reload => 1,
             _ => rng.up_to(self.world.most),
         };
         let keys = (0..keys).map(|_| self.world.key(rng)).collect();
@@ -310,6 +323,14 @@ pub(crate) async fn caller(scene: Scene, number: usize, handles: Vec<Handle>) {
             }
             16..50 if matches!(shape.policy, Policy::Manual) => handle.flush(),
             _ => {}
+        }
+        if rng.percent(world.writes) {
+            let key = world.key(&mut rng);
+            match rng.below(10) {
+                0..5 => handle.invalidate(Some(key), shape.hashes),
+                5 => handle.invalidate(None, shape.hashes),
+                _ => handle.prime(key, shape.hashes),
+            }
         }
         let manner = rng.pick(&world.manners);
         let prompt = matches!(manner, Manner::Await | Manner::Burst | Manner::Migrate | Manner::Stream);

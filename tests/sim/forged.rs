@@ -1,7 +1,7 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
 use crate::{
-    log::{End, Entry, Event, How, Kind, Leaves, Outcome, Rules, Seen, Stamp},
+    log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Rules, Seen, Stamp},
     oracle::judge,
 };
 
@@ -10,6 +10,7 @@ const RULES: Rules = Rules {
     slots: 1,
     capacity: 3,
     join_in_flight: true,
+    store: false,
     aborts: true,
     timeout: Some(10_000),
     leaves: Leaves::Window(2000),
@@ -229,6 +230,56 @@ fn p11_p12_too_many_and_too_few_who_wait_are_seen() {
     assert_eq!(verdict(RULES, &slow), "P12");
     let turned_away = [fine(), vec![(600, get(2, 1)), (600, ended(2, Outcome::Overloaded))]].concat();
     assert_eq!(verdict(RULES, &turned_away), "P12");
+}
+
+/// A load of key 1 that begins at 2000 and ends at 2500, with something in between and something after it.
+fn around(meanwhile: &[Event], after: &[Event], store: bool) -> &'static str {
+    let looked = Event::Looked { batcher: 0, key: 1, got: None };
+    let mut log = vec![(0, get(0, 1))];
+    log.extend(store.then_some((0, looked)));
+    log.push((2000, started(0, &[1])));
+    log.extend(meanwhile.iter().map(|event| (2100, event.clone())));
+    log.extend([(2500, answered(0, &[1])), (2500, ended(0, value(0, 1, 0)))]);
+    log.extend(after.iter().map(|event| (2500, event.clone())));
+    verdict(Rules { store, slots: 2, ..RULES }, &log)
+}
+
+#[test]
+fn p13_stale_reads_and_stale_stores_are_seen() {
+    let invalidated = |key| Event::Invalidated { batcher: 0, key };
+    let primed = |taken| Event::Primed { batcher: 0, key: 1, nth: 0, taken };
+    let looked = |got| Event::Looked { batcher: 0, key: 1, got };
+    let kept = |what| Event::Kept { batcher: 0, key: 1, what };
+    let old = value(0, 1, 0);
+    let hit = |got| [get(1, 1), looked(Some(got)), ended(1, got), Event::Quiet];
+    assert_eq!(around(&[], &hit(old), true), "fine");
+    assert_eq!(around(&[], &[vec![kept(old)], hit(old).to_vec()].concat(), true), "fine");
+    // read from the store, stored, or joined, and invalidated before
+    for key in [Some(1), None] {
+        assert_eq!(around(&[invalidated(key)], &hit(old), true), "P13");
+        assert_eq!(around(&[], &[vec![invalidated(key)], hit(old).to_vec()].concat(), true), "P13");
+        assert_eq!(around(&[invalidated(key)], &[kept(old)], true), "P13");
+        assert_eq!(around(&[invalidated(key), get(1, 1)], &[ended(1, old)], false), "P13");
+    }
+    assert_eq!(around(&[get(1, 1)], &[ended(1, old), Event::Quiet], false), "fine");
+    assert_eq!(around(&[invalidated(Some(2))], &hit(old), true), "fine");
+    // asked before the invalidation, it may be old
+    assert_eq!(around(&[get(1, 1), invalidated(Some(1))], &[ended(1, old), Event::Quiet], false), "fine");
+    // what is primed is seen later, and until it is invalidated; without a store it says whether anybody waited
+    let new = Outcome::Found(Stamp { batcher: 0, load: PRIMED, key: 1, nth: 0 });
+    assert_eq!(around(&[primed(true)], &hit(old), true), "P13");
+    assert_eq!(around(&[primed(true)], &hit(new), true), "fine");
+    assert_eq!(around(&[primed(false)], &hit(old), true), "fine");
+    assert_eq!(around(&[primed(true), invalidated(Some(1))], &hit(new), true), "P13");
+    assert_eq!(around(&[primed(true)], &[], false), "P13");
+    // the store is asked when, and only when, the key cannot be joined
+    assert_eq!(around(&[get(1, 1), looked(None)], &[], true), "P13");
+    assert_eq!(around(&[], &[get(1, 1)], true), "P13");
+    // what befell a load is not stored, nor what no load has said
+    assert_eq!(around(&[], &[kept(Outcome::TimedOut)], true), "P10");
+    assert_eq!(around(&[], &[kept(value(3, 1, 0))], true), "P3");
+    assert_eq!(around(&[kept(old)], &[], true), "P3");
+    assert_eq!(around(&[], &[get(1, 1), looked(Some(value(0, 2, 0))), ended(1, value(0, 2, 0))], true), "P3");
 }
 
 #[test]

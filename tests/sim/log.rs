@@ -2,7 +2,10 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tokio::time::Instant;
@@ -15,6 +18,9 @@ pub(crate) struct Stamp {
     pub(crate) key: u32,
     pub(crate) nth: usize,
 }
+
+/// The load of a value that was primed; `nth` then counts those.
+pub(crate) const PRIMED: u64 = u64::MAX;
 
 /// How one key of one call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +43,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Kind {
     Get,
     Find,
+    /// Invalidates first.
+    Reload,
     GetMany,
     FindMany,
     GetEach,
@@ -72,6 +80,7 @@ pub(crate) struct Seen {
     pub(crate) keys_sent: u64,
     pub(crate) gets: u64,
     pub(crate) joins: u64,
+    pub(crate) store_hits: u64,
     pub(crate) keys_abandoned: u64,
     pub(crate) loads_abandoned: u64,
     pub(crate) foreign: u64,
@@ -112,6 +121,35 @@ pub(crate) enum Event {
         batcher: usize,
         load: u64,
         how: How,
+    },
+    /// The store was asked. By a call, and then this follows its `Asked`, or by somebody who primes.
+    Looked {
+        batcher: usize,
+        key: u32,
+        got: Option<Outcome>,
+    },
+    /// Something was put into the store, which kept it.
+    Kept {
+        batcher: usize,
+        key: u32,
+        what: Outcome,
+    },
+    /// `invalidate` has returned; without a key, `invalidate_all`.
+    Invalidated {
+        batcher: usize,
+        key: Option<u32>,
+    },
+    /// A value is about to be primed.
+    Priming {
+        batcher: usize,
+        key: u32,
+    },
+    /// `prime` has returned, and says whether it took the value.
+    Primed {
+        batcher: usize,
+        key: u32,
+        nth: usize,
+        taken: bool,
     },
     GateAsked {
         batcher: usize,
@@ -202,6 +240,7 @@ pub(crate) struct Rules {
     pub(crate) slots: usize,
     pub(crate) capacity: usize,
     pub(crate) join_in_flight: bool,
+    pub(crate) store: bool,
     /// A load that nobody waits for is dropped.
     pub(crate) aborts: bool,
     /// In microseconds; none: never.
@@ -234,12 +273,18 @@ pub(crate) struct Log(Arc<Inner>);
 struct Inner {
     began: Instant,
     entries: Mutex<Vec<Entry>>,
+    primed: AtomicUsize,
 }
 
 impl Log {
     /// To be called on the runtime of the case.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Inner { began: Instant::now(), entries: Mutex::default() }))
+        Self(Arc::new(Inner { began: Instant::now(), entries: Mutex::default(), primed: AtomicUsize::new(0) }))
+    }
+
+    /// The number of a value to be primed.
+    pub(crate) fn next_primed(&self) -> usize {
+        self.0.primed.fetch_add(1, Ordering::Relaxed)
     }
 
     pub(crate) fn now(&self) -> u64 {

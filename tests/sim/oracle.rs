@@ -3,9 +3,9 @@
 //! It is a model of its own: from the calls, the loads and the rules it works out who waits for what, which keys are
 //! queued in which order, and what everyone must be told. It knows the types of `log.rs` and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::log::{End, Entry, Event, How, Kind, Leaves, Outcome, Rules, Seen, Stamp};
+use crate::log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Rules, Seen, Stamp};
 
 /// Keys may seem this much older than they are.
 const EARLY: u64 = 66;
@@ -24,6 +24,7 @@ pub(crate) struct Tally {
     pub(crate) calls: u64,
     pub(crate) outcomes: u64,
     pub(crate) values: u64,
+    pub(crate) hits: u64,
     pub(crate) loads: u64,
     pub(crate) bounds: u64,
     pub(crate) micros: u64,
@@ -34,6 +35,7 @@ impl std::ops::AddAssign for Tally {
         self.calls += other.calls;
         self.outcomes += other.outcomes;
         self.values += other.values;
+        self.hits += other.hits;
         self.loads += other.loads;
         self.bounds += other.bounds;
         self.micros += other.micros;
@@ -65,11 +67,14 @@ enum State {
     Dropped,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 struct Call {
     batcher: usize,
     kind: Kind,
     keys: Vec<u32>,
     seats: Vec<(u32, Seat)>, // of distinct keys
+    floors: Vec<(u32, u64)>, // what was written of them when it was asked (P13)
+    hit: bool,
     state: State,
     asked: u64,
     /// When it must have ended (P2).
@@ -90,6 +95,8 @@ struct Load {
     started: u64,
     dying: Option<u64>,
     over: bool,
+    version: u64,
+    dead: BTreeSet<u32>, // invalidated since it began
 }
 
 /// What is known of one batcher.
@@ -110,6 +117,11 @@ struct Model {
     spent: Vec<(usize, usize)>,
     permitted: usize,
     seen: Seen,
+    /// How often something was written, and how often it had been when the keys were last invalidated.
+    version: u64,
+    floors: BTreeMap<u32, u64>,
+    floor: u64,
+    primed: BTreeMap<usize, u64>,
 }
 
 pub(crate) struct Oracle {
@@ -117,11 +129,20 @@ pub(crate) struct Oracle {
     calls: BTreeMap<usize, Call>,
     quiet: bool,
     tally: Tally,
+    /// What the store said of the keys of the call that is asked.
+    looked: Vec<(u32, Option<Outcome>)>,
 }
 
 pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> {
     let mut oracle = Oracle::new(rules);
     for (place, entry) in log.iter().enumerate() {
+        if let Event::Asked { batcher: of, .. } = &entry.event {
+            let looked = log[place + 1..].iter().map_while(|entry| match &entry.event {
+                Event::Looked { batcher, key, got } if batcher == of => Some((*key, *got)),
+                _ => None,
+            });
+            oracle.looked = looked.collect();
+        }
         let verdict = oracle.event(entry.at, &entry.event);
         verdict.map_err(|(promise, text)| Violation { promise, place, text })?;
         for model in &mut oracle.models {
@@ -152,9 +173,13 @@ impl Oracle {
             spent: Vec::new(),
             permitted: usize::MAX,
             seen: Seen::default(),
+            version: 0,
+            floors: BTreeMap::new(),
+            floor: 0,
+            primed: BTreeMap::new(),
         };
         let models = rules.iter().map(model).collect();
-        Self { models, calls: BTreeMap::new(), quiet: false, tally: Tally::default() }
+        Self { models, calls: BTreeMap::new(), quiet: false, tally: Tally::default(), looked: Vec::new() }
     }
 
     fn event(&mut self, at: u64, event: &Event) -> Verdict {
@@ -234,8 +259,14 @@ impl Oracle {
                 self.models[*batcher].orphaned = false;
                 Ok(())
             }
+            Event::Kept { batcher, key, what } => self.models[*batcher].kept(*key, *what),
+            Event::Invalidated { batcher, key } => {
+                self.models[*batcher].invalidate(*key);
+                Ok(())
+            }
+            Event::Primed { batcher, key, nth, taken } => self.primed(at, *batcher, *key, *nth, *taken),
             Event::Stats { batcher, seen } => self.models[*batcher].stats(*seen),
-            Event::Calm => Ok(()),
+            Event::Calm | Event::Looked { .. } | Event::Priming { .. } => Ok(()),
             Event::Quiet => {
                 self.quiet = true;
                 self.at_rest()
@@ -263,16 +294,42 @@ impl Oracle {
                 distinct.push((*key, Seat::Queued));
             }
         }
+        if kind == Kind::Reload {
+            model.invalidate(Some(keys[0]));
+        }
+        let floors = distinct.iter().map(|(key, _)| (*key, model.floor_of(*key))).collect();
+        let looked = std::mem::take(&mut self.looked);
+        let asks = |(key, _): &&(u32, Seat)| model.rules.store && !model.closed && !model.joins(*key);
+        let must: Vec<_> = distinct.iter().filter(asks).map(|(key, _)| *key).collect();
+        let did: Vec<_> = looked.iter().map(|(key, _)| *key).collect();
+        hold(must == did, "P13", || format!("the store was asked for {did:?}, and not for {must:?}"))?;
+        let mut hits: Vec<_> = looked.into_iter().filter_map(|(key, got)| Some((key, Seat::Answered(got?)))).collect();
+        for (key, seat) in &hits {
+            let stamp = if let Seat::Answered(Outcome::Found(stamp)) = seat { stamp.key } else { *key };
+            hold(stamp == *key, "P3", || format!("the store has {seat:?} of {key}"))?;
+        }
+        let hit = !hits.is_empty();
+        distinct.retain(|(key, _)| !hits.iter().any(|(known, _)| known == key));
+        let ended = hits.iter().any(|(_, seat)| matches!(seat, Seat::Answered(outcome) if kind.fails(outcome)));
+        if ended {
+            distinct.clear(); // nothing is loaded for it
+        }
         let refused = match () {
-            () if keys.is_empty() => None,
+            () if distinct.is_empty() => None,
             () if model.closed => Some(Outcome::Closed),
             () if model.waiting + distinct.len() > model.rules.capacity => Some(Outcome::Overloaded),
             () => None,
         };
+        if refused.is_some() && matches!(kind, Kind::GetMany | Kind::FindMany) {
+            hits.clear();
+        }
         self.tally.calls += 1;
-        let mut bound = None;
+        self.tally.hits += hits.len() as u64;
+        model.seen.store_hits += hits.len() as u64;
+        let mut bound = (ended || distinct.is_empty() && hit).then_some(at);
         if refused.is_some() {
-            model.seen.gets += keys.len() as u64;
+            let of_hits = |key: &&u32| hits.iter().any(|(known, _)| known == *key);
+            model.seen.gets += (keys.len() - keys.iter().filter(of_hits).count()) as u64;
             distinct.clear();
             bound = Some(at);
         } else {
@@ -282,14 +339,27 @@ impl Oracle {
             }
             model.waiting += distinct.len();
             model.calls.push(get);
-            if !distinct.iter().any(|(_, seat)| matches!(seat, Seat::Held(_))) {
+            if bound.is_none() && !distinct.iter().any(|(_, seat)| matches!(seat, Seat::Held(_))) {
                 bound = model.bound(at);
             }
         }
+        distinct.append(&mut hits);
         let state = refused.map_or(State::Waiting, State::Refused);
         let (keys, bound, after_quiet) = (keys.to_vec(), bound.filter(|_| prompt), self.quiet);
-        let call =
-            Call { batcher, kind, keys, seats: distinct, state, asked: at, bound, prompt, parked: false, after_quiet };
+        let call = Call {
+            batcher,
+            kind,
+            keys,
+            seats: distinct,
+            floors,
+            hit,
+            state,
+            asked: at,
+            bound,
+            prompt,
+            parked: false,
+            after_quiet,
+        };
         self.calls.insert(get, call);
         Ok(())
     }
@@ -298,12 +368,12 @@ impl Oracle {
         let call = self.calls.get(&get).ok_or(("P1", format!("call {get} ended and was never asked")))?;
         hold(matches!(call.state, State::Waiting | State::Refused(_)), "P1", || format!("call {get} ended again"))?;
         hold(!call.parked, "P1", || format!("call {get} ended unpolled"))?;
-        let must = |key: u32| match call.state {
-            State::Refused(outcome) => Some(outcome),
-            _ => call.seats.iter().find_map(|(known, seat)| match seat {
+        let must = |key: u32| {
+            let answered = call.seats.iter().find_map(|(known, seat)| match seat {
                 Seat::Answered(outcome) if *known == key => Some(*outcome),
                 _ => None,
-            }),
+            });
+            answered.or(if let State::Refused(outcome) = call.state { Some(outcome) } else { None })
         };
         let first = call.keys.iter().filter_map(|key| must(*key)).find(|outcome| call.kind.fails(outcome));
         match (with, first) {
@@ -337,9 +407,16 @@ impl Oracle {
     /// What was told against what had to be told; the promise depends on how they differ.
     fn compare(&self, get: usize, key: Option<u32>, must: Option<Outcome>, told: Outcome) -> Verdict {
         let call = &self.calls[&get];
+        if let (Outcome::Found(stamp), Some(key)) = (told, key) {
+            let floor = call.floors.iter().find(|(known, _)| *known == key).map_or(0, |(_, floor)| *floor);
+            let version = self.models[call.batcher].version_of(stamp).filter(|_| stamp.batcher == call.batcher);
+            hold(version.is_none_or(|version| version >= floor), "P13", || {
+                format!("call {get}, key {key}: a value of version {version:?}, invalidated at {floor}")
+            })?;
+        }
         let promise = match (must, told) {
             (Some(must), told) if must == told => {
-                let fresh = matches!(told, Outcome::Found(_) | Outcome::Closed | Outcome::Overloaded);
+                let fresh = call.hit || matches!(told, Outcome::Found(_) | Outcome::Closed | Outcome::Overloaded);
                 return hold(fresh || !call.after_quiet, "P10", || format!("call {get}: {told:?} after the faults"));
             }
             (_, Outcome::Found(stamp) | Outcome::Load(stamp) | Outcome::Key(stamp))
@@ -414,6 +491,25 @@ impl Oracle {
         }
     }
 
+    /// A value that comes from no load answers those who are in none, and before a store it is what later gets see.
+    fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool) -> Verdict {
+        let model = &mut self.models[batcher];
+        let of_key = model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.0 == key);
+        hold(taken == of_key || model.rules.store, "P13", || format!("prime of {key} says {taken}"))?;
+        if model.rules.store && taken {
+            model.invalidate(Some(key));
+        }
+        model.primed.insert(nth, model.version);
+        if taken {
+            model.queue.retain(|queued| queued.key != key);
+            model.held.retain(|held| held.0 != key);
+            let outcome = Outcome::Found(Stamp { batcher, load: PRIMED, key, nth });
+            let waits = |known, seat| known == key && matches!(seat, Seat::Queued | Seat::Held(_));
+            self.answer(at, batcher, |known, seat| waits(known, seat).then_some(outcome));
+        }
+        Ok(())
+    }
+
     fn fail_queue(&mut self, at: u64, batcher: usize, outcome: Outcome) {
         self.models[batcher].queue.clear();
         self.answer(at, batcher, |_, seat| (seat == Seat::Queued).then_some(outcome));
@@ -432,7 +528,7 @@ impl Oracle {
         hold(distinct, "P5", || format!("keys twice in {keys:?}"))?;
         hold(model.running.len() < rules.slots, "P6", || format!("load {load} has none of {} slots", rules.slots))?;
         for key in keys {
-            let carrier = model.running.iter().find(|other| model.loads[other].keys.contains(key));
+            let carrier = model.running.iter().find(|other| model.loads[other].carries(*key));
             hold(carrier.is_none() || !rules.join_in_flight, "P4", || {
                 format!("key {key} is in loads {carrier:?} and {load}")
             })?;
@@ -452,7 +548,7 @@ impl Oracle {
         }
         model.queue.drain(..keys.len());
         model.running.push(load);
-        let known = model.loads.insert(load, Load { keys: keys.to_vec(), started: at, dying: None, over: false });
+        let known = model.loads.insert(load, Load::new(keys, at, model.version));
         hold(known.is_none(), "P4", || format!("load {load} began twice"))?;
         model.seen.loads += 1;
         model.seen.keys_sent += keys.len() as u64;
@@ -577,7 +673,67 @@ impl Kind {
     }
 }
 
+impl Load {
+    fn new(keys: &[u32], started: u64, version: u64) -> Self {
+        Self { keys: keys.to_vec(), started, dying: None, over: false, version, dead: BTreeSet::new() }
+    }
+
+    /// Whether it may answer later gets of a key.
+    fn carries(&self, key: u32) -> bool {
+        self.keys.contains(&key) && !self.dead.contains(&key)
+    }
+}
+
 impl Model {
+    /// Later gets see nothing that a load says which runs now.
+    fn invalidate(&mut self, key: Option<u32>) {
+        self.version += 1;
+        match key {
+            Some(key) => drop(self.floors.insert(key, self.version)),
+            None => self.floor = self.version,
+        }
+        for load in &self.running {
+            let load = self.loads.get_mut(load).expect("listed");
+            if load.dying.is_none() {
+                let keys = load.keys.iter().copied();
+                load.dead.extend(keys.filter(|known| key.is_none_or(|key| key == *known)));
+            }
+        }
+    }
+
+    fn floor_of(&self, key: u32) -> u64 {
+        self.floors.get(&key).copied().unwrap_or_default().max(self.floor)
+    }
+
+    /// What was written when the load of a value began.
+    fn version_of(&self, stamp: Stamp) -> Option<u64> {
+        match stamp.load {
+            PRIMED => self.primed.get(&stamp.nth).copied(),
+            load => self.loads.get(&load).map(|load| load.version),
+        }
+    }
+
+    /// Something is in the store now.
+    fn kept(&self, key: u32, what: Outcome) -> Verdict {
+        let (Outcome::Found(stamp) | Outcome::Load(stamp) | Outcome::Key(stamp)) = what else {
+            return hold(what == Outcome::Absent, "P10", || format!("{what:?} of {key} is stored"));
+        };
+        if stamp.load == PRIMED {
+            return hold(stamp.key == key, "P3", || format!("{stamp:?} is stored of {key}"));
+        }
+        let load = self.loads.get(&stamp.load).filter(|load| load.over && load.keys.contains(&key));
+        let load = load.ok_or(("P3", format!("{what:?} is stored of {key}, and no load has said so")))?;
+        hold(!load.dead.contains(&key), "P13", || format!("{what:?} is stored of {key}, invalidated since it began"))
+    }
+
+    /// Whether a get of this key shares an answer that is to come.
+    fn joins(&self, key: u32) -> bool {
+        let carrier = self.running.iter().map(|load| &self.loads[load]).find(|load| load.carries(key));
+        self.queue.iter().any(|queued| queued.key == key)
+            || self.held.iter().any(|held| held.0 == key)
+            || self.rules.join_in_flight && carrier.is_some_and(|load| load.dying.is_none())
+    }
+
     fn enqueue(&mut self, key: u32, at: u64) {
         self.queue.push(Queued { key, since: at, due: None });
         if self.closed || self.orphaned {
@@ -596,7 +752,7 @@ impl Model {
 
     /// Where a new get of this key has its place.
     fn sit(&mut self, key: u32, at: u64) -> Seat {
-        let carrier = self.running.iter().find(|load| self.loads[load].keys.contains(&key));
+        let carrier = self.running.iter().find(|load| self.loads[load].carries(key));
         let seat = match carrier.filter(|_| self.rules.join_in_flight) {
             _ if self.queue.iter().any(|queued| queued.key == key) => Seat::Queued,
             Some(load) if self.loads[load].dying.is_some() => {

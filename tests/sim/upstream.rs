@@ -2,30 +2,34 @@
 
 use std::{
     cell::Cell,
+    collections::BTreeMap,
     hash::{Hash, Hasher},
     num::NonZeroUsize,
     panic::resume_unwind,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use multiget::{
-    Abandon, Answers, Batcher, Decision, Dispatch, Gate, Loader, Moment, Permit, Reason, Refused, Want, async_trait,
+    Abandon, Answers, Batcher, Decision, Dispatch, Error, Gate, Loader, Moment, Permit, Reason, Refused, Store, Stored,
+    Want, WeakBatcher, async_trait,
 };
 use tokio::{task::yield_now, time::sleep};
 
 use crate::{
-    log::{Event, How, Log, Stamp},
-    world::{COUNT_MICROS, Fault, GateShape, Own, Policy, Rng, Shape, World},
+    log::{Event, How, Log, Outcome, PRIMED, Stamp},
+    world::{COUNT_MICROS, Fault, GateShape, Own, Policy, Rng, Shape, StoreShape, World},
 };
 
 thread_local! {
     static KEYS: Cell<i64> = const { Cell::new(0) };
     static VALUES: Cell<i64> = const { Cell::new(0) };
+    /// Somebody primes. What happens meanwhile is written down before that, though it comes after.
+    static PRIMING: Cell<bool> = const { Cell::new(false) };
 }
 
 /// How many keys and values exist on this thread.
@@ -157,8 +161,142 @@ pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicB
     for (gate, gate_shape) in shape.gates.iter().enumerate().skip(1) {
         builder = builder.gate(Turnstile::new(&behind, gate, *gate_shape));
     }
+    let shelf = shape.store.map(|store| Arc::new(Shelf::new(&behind, store, shape.hashes)));
+    if let Some(shelf) = &shelf {
+        builder = builder.store(Arc::clone(shelf));
+    }
     let gate = shape.gates.first().map(|first| Arc::new(Turnstile::new(&behind, 0, *first)) as Arc<dyn Gate>);
-    builder.build(Upstream { behind, shape: shape.clone(), loads: AtomicU64::new(0), gate }).unwrap()
+    let sim = builder.build(Upstream { behind, shape: shape.clone(), loads: AtomicU64::new(0), gate }).unwrap();
+    if let Some(shelf) = shelf {
+        assert!(shelf.batcher.set(sim.downgrade()).is_ok());
+    }
+    sim
+}
+
+/// `invalidate` and `prime`, written down.
+pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>, hashes: u32) {
+    match key {
+        Some(key) => sim.invalidate(&Id::new(key, hashes)),
+        None => sim.invalidate_all(),
+    }
+    log.note(Event::Invalidated { batcher, key });
+}
+
+pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32) {
+    let nth = log.next_primed();
+    log.note(Event::Priming { batcher, key });
+    let outer = PRIMING.replace(true);
+    let taken = sim.prime(Id::new(key, hashes), Value::new(Stamp { batcher, load: PRIMED, key, nth }));
+    PRIMING.set(outer);
+    log.note(Event::Primed { batcher, key, nth, taken });
+}
+
+// ---- the store -------------------------------------------------------------------------------------------------
+
+struct Shelf {
+    behind: Behind,
+    shape: StoreShape,
+    hashes: u32,
+    kept: Mutex<BTreeMap<u32, Stored<Value, Ill>>>,
+    calls: AtomicU64,
+    batcher: OnceLock<WeakBatcher<Id, Value, Ill>>,
+    is_in_mischief: AtomicBool,
+}
+
+fn what(stored: &Stored<Value, Ill>) -> Outcome {
+    match stored {
+        Stored::Found(value) => Outcome::Found(value.0),
+        Stored::Absent => Outcome::Absent,
+        Stored::Failed(Error::Load(ill)) => Outcome::Load(ill.0),
+        Stored::Failed(Error::Key(ill)) => Outcome::Key(ill.0),
+        _ => Outcome::Odd,
+    }
+}
+
+impl Shelf {
+    fn new(behind: &Behind, shape: StoreShape, hashes: u32) -> Self {
+        Self {
+            behind: behind.clone(),
+            shape,
+            hashes,
+            kept: Mutex::default(),
+            calls: AtomicU64::new(0),
+            batcher: OnceLock::new(),
+            is_in_mischief: AtomicBool::new(false),
+        }
+    }
+
+    fn rng(&self) -> Rng {
+        self.behind.rng(8, self.calls.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn may_panic(&self, rng: &mut Rng) {
+        if rng.percent(self.shape.panics) && !self.behind.is_calm() {
+            panic_as_planned();
+        }
+    }
+
+    /// Somebody writes in the middle of a load that fills the store, or of a prime.
+    fn be_mischievous(&self, rng: &mut Rng, key: u32) {
+        if !rng.percent(self.shape.mischief) || self.is_in_mischief.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        if let Some(sim) = self.batcher.get().and_then(WeakBatcher::upgrade) {
+            let (log, batcher) = (&self.behind.log, self.behind.batcher);
+            for _ in 0..=rng.up_to(2) {
+                let key = if rng.percent(70) { key } else { rng.below(20) as u32 };
+                match rng.below(8) {
+                    0..4 => invalidate(&sim, log, batcher, Some(key), self.hashes),
+                    4 => invalidate(&sim, log, batcher, None, self.hashes),
+                    _ if !PRIMING.get() => prime(&sim, log, batcher, key, self.hashes),
+                    _ => {}
+                }
+            }
+        }
+        self.is_in_mischief.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Store<Id, Value, Ill> for Shelf {
+    fn get(&self, id: &Id) -> Option<Stored<Value, Ill>> {
+        let mut rng = self.rng();
+        let panics = rng.percent(self.shape.panics) && !self.behind.is_calm();
+        let got = self.kept.lock().unwrap().get(&id.key).filter(|_| !panics).cloned();
+        let looked = Event::Looked { batcher: self.behind.batcher, key: id.key, got: got.as_ref().map(what) };
+        self.behind.log.note(looked);
+        if panics {
+            panic_as_planned();
+        }
+        got
+    }
+
+    fn put(&self, id: Id, stored: Stored<Value, Ill>) {
+        let (mut rng, key) = (self.rng(), id.key);
+        self.may_panic(&mut rng);
+        let mut kept = self.kept.lock().unwrap();
+        if kept.len() >= self.shape.most {
+            kept.pop_first();
+        }
+        if self.shape.all || matches!(stored, Stored::Found(_)) {
+            self.behind.log.note(Event::Kept { batcher: self.behind.batcher, key, what: what(&stored) });
+            kept.insert(key, stored);
+        } else {
+            kept.remove(&key);
+        }
+        drop(kept);
+        self.be_mischievous(&mut rng, key);
+        self.may_panic(&mut rng);
+    }
+
+    fn remove(&self, id: &Id) {
+        self.kept.lock().unwrap().remove(&id.key);
+        self.may_panic(&mut self.rng());
+    }
+
+    fn clear(&self) {
+        self.kept.lock().unwrap().clear();
+        self.may_panic(&mut self.rng());
+    }
 }
 
 // ---- the loader ------------------------------------------------------------------------------------------------

@@ -150,6 +150,17 @@ pub(crate) struct GateShape {
     pub(crate) shut: bool,
 }
 
+/// A store; chances in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreShape {
+    /// Keeps absence and errors too.
+    pub(crate) all: bool,
+    pub(crate) most: usize,
+    pub(crate) panics: u64,
+    /// Somebody writes while something is being put.
+    pub(crate) mischief: u64,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     pub(crate) max_batch: Option<usize>,
@@ -161,6 +172,7 @@ pub(crate) struct Shape {
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) policy: Policy,
     pub(crate) gates: Vec<GateShape>,
+    pub(crate) store: Option<StoreShape>,
     /// Distinct hashes of keys.
     pub(crate) hashes: u32,
     /// How many loads of a hundred go wrong.
@@ -186,6 +198,8 @@ pub(crate) struct World {
     pub(crate) many: u64,
     pub(crate) most: usize,
     pub(crate) closes: bool,
+    /// Steps of a hundred that invalidate or prime first.
+    pub(crate) writes: u64,
     /// How far the clock is from a whole millisecond.
     pub(crate) skewed_micros: u64,
 }
@@ -226,6 +240,7 @@ impl World {
             many: rng.pick(&[0, 15, 40, 80]),
             most: rng.pick(&[1, 4, 12, 40]),
             closes: rng.percent(15),
+            writes: Rng::of(&[seed, 7]).pick(&[0, 10, 40, 80]),
             skewed_micros: rng.pick(&[0, 0, 137, 500, 999]),
             batchers: shapes.into_iter().take(cut.batchers.max(1)).collect(),
         }
@@ -282,7 +297,15 @@ impl Shape {
             shut: misfortune(rng, &[0, 0, 0, 0, 1]) > 0,
         });
         let gates = gates.collect();
+        let kept = rng.percent(70);
+        let store = rng.percent(50).then(|| StoreShape {
+            all: rng.percent(40),
+            most: rng.pick(&[1, 2, 5, 1000]),
+            panics: misfortune(rng, &[0, 0, 10, 50]),
+            mischief: if kept { rng.pick(&[0, 10, 50]) } else { 0 }, // it needs a handle, which must not be the last
+        });
         Self {
+            store,
             max_batch: rng.pick(&[None, Some(1), Some(2), Some(3), Some(7), Some(40), Some(200)]),
             max_keys: rng.pick(&[None, None, None, Some(0), Some(4), Some(30)]),
             slots: rng.pick(&[1, 1, 2, 3, 16]),
@@ -296,7 +319,7 @@ impl Shape {
             ill: rng.pick(&[0, 10, 30, 70, 100]),
             faults,
             delay_ms: rng.pick(&[0, 1, 5, 30, 250]).min(timeout_ms.unwrap_or(250)),
-            kept: rng.percent(70),
+            kept,
         }
     }
 
@@ -307,6 +330,7 @@ impl Shape {
             slots: self.slots,
             capacity: self.capacity,
             join_in_flight: self.join_in_flight,
+            store: self.store.is_some(),
             aborts: self.aborts,
             timeout: self.timeout_ms.map(|ms| ms * 1000),
             leaves: match self.policy {

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use multiget::{Batcher, Dispatch, Error, Gate, Get, Permit, Refused, Want, async_trait};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, tens};
+use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, rounds, tens};
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
@@ -36,7 +36,7 @@ fn p02_p17_removing_the_driver_at_every_moment_leaves_nobody_waiting() {
         Dispatch::settle().max_delay(ms(9)),
     ];
     let mut moments = 0;
-    for dispatch in dispatches {
+    for dispatch in dispatches.iter().cycle().take(dispatches.len() * rounds()) {
         for gated in [false, true] {
             for moment in 0.. {
                 let log = Log::default();
@@ -106,16 +106,17 @@ enum End {
 /// The matrix: {queued, flying, idle} × {close, last handle, shutdown, abort of the caller} × {1, 2 runtimes}.
 #[test]
 fn p17_the_shutdown_matrix_all_24_cells() {
-    let mut cells = 0;
+    let (mut cells, rounds) = (0, rounds());
     for stage in [Stage::Queued, Stage::Flying, Stage::Idle] {
         for end in [End::Close, End::LastHandle, End::Shutdown, End::Abort] {
             for two in [false, true] {
-                cell(stage, end, two);
+                (0..rounds).for_each(|_| cell(stage, end, two));
                 cells += 1;
             }
         }
     }
     assert_eq!(cells, 24);
+    println!("the shutdown matrix: {cells} cells, {rounds} times each");
 }
 
 /// The callers live on one runtime; with two, the loads run on the other.

@@ -14,6 +14,10 @@
 use std::{task::Waker, time::Duration};
 
 #[cfg(test)]
+#[path = "queue_rings.rs"]
+mod rings;
+
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::{After, Answer, Ask, Queue, Submit, Wait};
@@ -492,6 +496,7 @@ impl World {
         assert_eq!(stats.in_flight, self.flights.len());
         assert!(stats.waiting <= self.limits.capacity && stats.in_flight <= self.limits.max_in_flight);
         assert_eq!(self.driver.is_some(), !self.order.is_empty(), "invariant 1");
+        assert_eq!(self.queue.is_empty(), self.waiters.is_empty() && self.flights.is_empty(), "invariant 8");
         if let Some((generation, slot)) = self.driver {
             let view = self.queue.look(generation, nanos(self.now)).expect("named");
             let taken = self.flights.len() + usize::from(slot);

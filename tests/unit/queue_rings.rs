@@ -35,8 +35,11 @@ impl Bench {
 
     /// Asks; says how often that rang, and the cell.
     fn ask(&mut self, id: u8) -> (u64, u32) {
-        let mut ask =
-            Some(Ask { key: Key { id, kind: Kind::Ordinary }, hash: id.into(), wait: Wait::Task(Waker::noop().clone()) });
+        let mut ask = Some(Ask {
+            key: Key { id, kind: Kind::Ordinary },
+            hash: id.into(),
+            wait: Wait::Task(Waker::noop().clone()),
+        });
         let (rings, submit) = self.rings(|queue, _| queue.submit(&mut ask, 0, true));
         let Submit::Waits { cell, .. } = submit else { panic!("there is room") };
         (rings, cell)
@@ -65,7 +68,8 @@ fn p05_the_driver_is_rung_when_the_batch_becomes_full_and_not_for_other_keys() {
 fn p05_the_driver_is_rung_when_the_last_place_is_taken_be_it_by_a_join() {
     let mut bench = Bench::new(2, 3, 100, false);
     assert_eq!([1, 2, 1].map(|id| bench.ask(id).0), [0, 0, 1], "nobody else can come: full");
-    let mut ask = Some(Ask { key: Key { id: 5, kind: Kind::Ordinary }, hash: 5, wait: Wait::Task(Waker::noop().clone()) });
+    let mut ask =
+        Some(Ask { key: Key { id: 5, kind: Kind::Ordinary }, hash: 5, wait: Wait::Task(Waker::noop().clone()) });
     let (rings, submit) = bench.rings(|queue, _| queue.submit(&mut ask, 0, true));
     assert!(rings == 0 && matches!(submit, Submit::Refused(Outcome::Overloaded)));
 }

@@ -14,8 +14,8 @@
 use std::{task::Waker, time::Duration};
 
 #[cfg(test)]
-#[path = "queue_rings.rs"]
-mod rings;
+#[path = "queue_cases.rs"]
+mod cases;
 
 #[cfg(test)]
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
-//! When the driver is rung, to the ring: once for each change that may make it decide otherwise, and for nothing else.
+//! Single cases of the queue, to the ring and to the tick.
 //!
-//! The model (`queue_model.rs`) says that a ring never lacks; these say that none comes for nothing.
+//! The model (`queue_model.rs`) says that a ring never lacks; these say that none comes for nothing, because the driver
+//! is rung once for each change that may make it decide otherwise. And they are of ages that no random run reaches.
 
 use std::{
     sync::{
@@ -8,6 +9,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Wake, Waker},
+    time::Duration,
 };
 
 use super::{After, Ask, Key, Kind, Outcome, Queue, Reason, Submit, Wait, limits};
@@ -35,12 +37,16 @@ impl Bench {
 
     /// Asks; says how often that rang, and the cell.
     fn ask(&mut self, id: u8) -> (u64, u32) {
+        self.ask_at(id, 0)
+    }
+
+    fn ask_at(&mut self, id: u8, now: u64) -> (u64, u32) {
         let mut ask = Some(Ask {
             key: Key { id, kind: Kind::Ordinary },
             hash: id.into(),
             wait: Wait::Task(Waker::noop().clone()),
         });
-        let (rings, submit) = self.rings(|queue, _| queue.submit(&mut ask, 0, true));
+        let (rings, submit) = self.rings(|queue, _| queue.submit(&mut ask, now, true));
         let Submit::Waits { cell, .. } = submit else { panic!("there is room") };
         (rings, cell)
     }
@@ -54,6 +60,29 @@ impl Bench {
 
     fn land(&mut self, flight: u32) -> u64 {
         self.rings(|queue, after| while queue.land(flight, 0, true, |_| 1, after) {}).0
+    }
+}
+
+/// A queue that is never empty for longer than a stamp counts, 78 hours: young keys keep their age, and old ones are
+/// never young again.
+#[test]
+fn p05_ages_do_not_wrap_however_long_the_queue_is_not_empty() {
+    let hours = |hours: u64| hours * 3_600_000_000_000;
+    let tick = Duration::from_nanos(1 << 16);
+    let mut bench = Bench::new(2, 100, 100, false);
+    let cells = [0, 20, 50, 70].map(|hour| bench.ask_at(u8::try_from(hour).expect("few"), hours(hour)).1);
+    let age = |bench: &Bench, hour| bench.queue.look(bench.driver, hours(hour)).expect("it drives").moment.age;
+    assert_eq!(age(&bench, 77), Duration::from_secs(77 * 3600));
+    bench.ask_at(80, hours(80)); // beyond what a stamp counts
+    assert!(age(&bench, 80) >= Duration::from_secs(39 * 3600), "longer than any policy waits");
+    for (cell, hour) in cells.into_iter().zip([20, 50, 70, 80]) {
+        bench.rings(|queue, after| queue.abandon(cell, after));
+        let (age, exact) = (age(&bench, 85), Duration::from_secs((85 - hour) * 3600));
+        if hour == 20 {
+            assert!(age >= Duration::from_secs(39 * 3600), "{age:?}");
+        } else {
+            assert!(age >= exact && age <= exact + tick * 2, "{age:?}, not {exact:?}");
+        }
     }
 }
 

@@ -133,11 +133,12 @@ fn p06_the_driver_is_rung_by_the_end_of_a_load_that_frees_the_last_slot() {
     }
 }
 
-/// A key held by a dying flight is due when it lands, if a flush came meanwhile, though others are queued that are not.
+/// A key held by a dying flight is due when it lands, if a flush came meanwhile, though others are queued that are not,
+/// and though the queue is full already, which under `manual` is no reason to leave.
 #[test]
 fn p05_the_driver_is_rung_when_a_key_that_was_held_makes_the_queue_due() {
-    for flushed in [true, false] {
-        let mut bench = Bench::new(2, 100, 100, false);
+    for (flushed, limit) in [(true, 100), (false, 100), (true, 1), (false, 1)] {
+        let mut bench = Bench::new(2, 100, limit, false);
         let cell = bench.ask(1).1;
         let flight = bench.seal();
         bench.rings(|queue, after| queue.abandon(cell, after));

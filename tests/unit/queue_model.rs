@@ -16,6 +16,9 @@ use std::{task::Waker, time::Duration};
 #[cfg(test)]
 #[path = "queue_cases.rs"]
 mod cases;
+#[cfg(test)]
+#[path = "dispatch_cases.rs"]
+mod dispatch_cases;
 
 #[cfg(test)]
 use proptest::prelude::*;

@@ -58,7 +58,7 @@ fn p05_every_policy_decides_as_stated_at_its_bounds() {
         (&Dispatch::immediate(), moment(ms(0), 0, 0), leave(Reason::Ready)),
         (&Dispatch::manual(), moment(ms(9_999), 9_999, 9_999), Decision::Wait),
         (&window, moment(ms(0), 0, 0), Decision::In(ms(10))),
-        (&window, moment(ms(10) - tick, 99, 99), Decision::In(tick)),
+        (&window, moment(Duration::from_nanos(9_999_999), 99, 99), Decision::In(tick)),
         (&window, moment(ms(10), 0, 0), leave(Reason::Aged)),
         (&window, moment(ms(11), 1, 1), leave(Reason::Aged)),
         (&pass, moment(ms(0), 0, 0), Decision::NextPass),
@@ -69,7 +69,7 @@ fn p05_every_policy_decides_as_stated_at_its_bounds() {
         (&settle, moment(ms(0), 1, 1), Decision::NextPass),
         (&settle, moment(ms(0), 2, 2), leave(Reason::Settled)),
         (&settle, moment(ms(9), 9, 3), leave(Reason::Settled)),
-        (&settle, moment(ms(2) - tick, 9, 1), Decision::NextPass),
+        (&settle, moment(Duration::from_nanos(1_999_999), 9, 1), Decision::NextPass),
         (&settle, moment(ms(2), 1, 1), Decision::NextPass), // two passes, however old
         (&settle, moment(ms(2), 2, 1), leave(Reason::Aged)),
         (&settle, moment(ms(3), 3, 0), leave(Reason::Aged)),

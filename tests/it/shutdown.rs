@@ -272,3 +272,15 @@ fn p17_a_static_batcher_serves_one_runtime_after_another() {
     assert!(matches!(futures::executor::block_on(batcher.get(1)), Err(Error::Aborted)), "no runtime at all");
     assert_eq!(batcher.stats().outcome(multiget::Outcome::Aborted), 1);
 }
+
+/// Neither keeps the batcher alive nor looks into it.
+#[tokio::test(start_paused = true)]
+async fn p14_a_weak_handle_says_only_what_it_is() {
+    let log = Log::default();
+    let batcher = tens(builder().name("people"), &log, ms(1));
+    let weak = batcher.downgrade();
+    assert_eq!(format!("{weak:?} {:?}", weak.clone()), "WeakBatcher WeakBatcher");
+    drop(batcher);
+    assert!(weak.upgrade().is_none());
+    assert_eq!(format!("{weak:?}"), "WeakBatcher");
+}

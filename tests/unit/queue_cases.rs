@@ -59,7 +59,9 @@ impl Bench {
     }
 
     fn land(&mut self, flight: u32) -> u64 {
-        self.rings(|queue, after| while queue.land(flight, 0, true, |_| 1, after) {}).0
+        let (rings, more) = self.rings(|queue, after| queue.land(flight, 0, true, |_| 1, after));
+        assert!(!more, "few enough to land at once");
+        rings
     }
 }
 
@@ -175,6 +177,47 @@ impl Wake for Count {
     }
 }
 
+/// A batch of more keys than are landed under one hold of the lock: all are answered, and each hold is short.
+#[test]
+fn p01_a_large_batch_lands_in_several_steps_and_answers_every_key_once() {
+    for (keys, holds) in [(127, 1), (128, 1), (129, 2), (255, 2)] {
+        let mut bench = Bench::new(1, 1_000, 1_000, false);
+        let cells: Vec<_> = (0..keys).map(|id| bench.ask(id).1).collect();
+        let flight = bench.seal();
+        let mut landed = Vec::new();
+        for hold in 1..=holds {
+            let mut after = After::new();
+            let answer = |position: usize| position as u64;
+            assert_eq!(bench.queue.land(flight, 0, true, answer, &mut after), hold < holds, "{keys} keys");
+            assert!(bench.queue.drive.has_free_slot(), "free from the first step on");
+            landed.push(after.wake.len());
+        }
+        assert!(landed.iter().all(|woken| *woken <= 128) && landed.iter().sum::<usize>() == cells.len(), "{landed:?}");
+        for (number, cell) in (0..).zip(cells) {
+            assert_eq!(bench.queue.waiters.take(cell), Some(number));
+        }
+        assert!(bench.queue.is_empty());
+    }
+}
+
+/// What is counted outside the queue is counted in its snapshot, and so is who is turned away at the door.
+#[test]
+fn p12_every_get_is_counted_be_it_turned_away() {
+    let mut bench = Bench::new(1, 1, 1, false);
+    bench.queue.stats_mut().foreign = 7;
+    bench.ask(1);
+    for outcome in [Outcome::Overloaded, Outcome::Closed] {
+        let mut ask =
+            Some(Ask { key: Key { id: 2, kind: Kind::Ordinary }, hash: 2, wait: Wait::Task(Waker::noop().clone()) });
+        let (_, submit) = bench.rings(|queue, _| queue.submit(&mut ask, 0, true));
+        assert!(matches!(submit, Submit::Refused(refused) if refused == outcome));
+        bench.rings(Queue::close);
+    }
+    let stats = bench.queue.stats();
+    assert_eq!((stats.gets, stats.foreign), (3, 7));
+    assert_eq!([Outcome::Overloaded, Outcome::Closed].map(|outcome| stats.outcome(outcome)), [1, 1]);
+}
+
 /// Who waits for the rest is kept once, however often it asks, and is told once.
 #[test]
 fn p17_who_waits_for_the_end_is_kept_once_and_told_once() {
@@ -194,7 +237,7 @@ fn p17_who_waits_for_the_end_is_kept_once_and_told_once() {
     let flight = bench.seal();
     assert!(!bench.queue.poll_idle(&mut Some(Waker::from(Arc::clone(&counts[1])))), "a load is in flight");
     let mut after = After::new();
-    while bench.queue.land(flight, 0, true, |_| 1, &mut after) {}
+    assert!(!bench.queue.land(flight, 0, true, |_| 1, &mut after));
     after.wake.into_iter().for_each(Waker::wake);
     assert_eq!(counts.each_ref().map(|count| count.0.load(Ordering::SeqCst)), [1, 1]);
     assert!(bench.queue.poll_idle(&mut None));

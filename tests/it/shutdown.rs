@@ -284,3 +284,20 @@ async fn p14_a_weak_handle_says_only_what_it_is() {
     assert!(weak.upgrade().is_none());
     assert_eq!(format!("{weak:?}"), "WeakBatcher");
 }
+
+/// More keys than are answered under one hold of the lock.
+#[test]
+fn p17_a_large_load_that_is_dropped_with_its_runtime_answers_every_key() {
+    let (log, first) = (Log::default(), runtime());
+    let batcher = tens(builder().max_batch(300), &log, ms(10));
+    let mut gets: Vec<_> = (0..300).map(|id| batcher.get(id)).collect();
+    first.block_on(async {
+        assert_pending(&mut gets);
+        passes(5).await;
+    });
+    assert_eq!((log.sizes(), batcher.stats().in_flight), (vec![300], 1));
+    drop(first);
+    assert!(gets.iter_mut().all(|get| matches!(poll(get), Poll::Ready(Err(Error::Aborted)))));
+    assert_at_rest(&batcher);
+    assert_eq!(runtime().block_on(batcher.get(5)).unwrap(), 50);
+}

@@ -64,7 +64,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn land(
         &mut self,
         flight: u32,
-        positions: &mut impl Iterator<Item = usize>,
+        positions: &mut impl ExactSizeIterator<Item = usize>,
         how: How,
         fates: &mut impl Fates<K, A>,
         after: &mut After<K, A>,
@@ -80,19 +80,17 @@ impl<K, A: Answer> Queue<K, A> {
                 self.drive.ring(after);
             }
         }
-        for _ in 0..CHUNK {
-            let Some(position) = positions.next() else {
-                if how.last {
-                    after.batch = self.flights.remove(flight).map(|flight| flight.keys);
-                    self.rest(after);
-                } else {
-                    self.flight_mut(flight).filling = false;
-                }
-                return false;
-            };
+        for position in positions.by_ref().take(CHUNK) {
             self.land_one(flight, position, how, fates, after);
         }
-        true
+        let more = positions.len() > 0;
+        if !more && how.last {
+            after.batch = self.flights.remove(flight).map(|flight| flight.keys);
+            self.rest(after);
+        } else if !more {
+            self.flight_mut(flight).filling = false;
+        }
+        more
     }
 
     fn land_one(

@@ -11,7 +11,7 @@ use multiget::{Batcher, Dispatch, Error, Get, Outcome};
 
 use crate::{
     ill::{self, Ill},
-    kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, tens},
+    kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, rounds, tens},
 };
 
 /// What becomes of a caller after so many polls.
@@ -67,7 +67,8 @@ async fn story(batcher: &Batcher<u32, u32>, ids: &[u32], polls: &[usize], fate: 
 fn every_story(ids: [u32; 3], fate: Fate) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     let mut stories = 0;
-    for ill in Ill::ALL {
+    let rounds = rounds();
+    for ill in Ill::ALL.into_iter().cycle().take(Ill::ALL.len() * rounds) {
         for struck in 0..(POLLS + 1).pow(3) {
             let polls = [struck % (POLLS + 1), struck / (POLLS + 1) % (POLLS + 1), struck / (POLLS + 1).pow(2)];
             runtime.block_on(async {
@@ -89,7 +90,8 @@ fn every_story(ids: [u32; 3], fate: Fate) {
             stories += 1;
         }
     }
-    assert_eq!(stories, 11 * 343);
+    assert_eq!(stories, 11 * 343 * rounds);
+    println!("{fate:?}: {stories} stories of callers {ids:?}");
 }
 
 #[test]

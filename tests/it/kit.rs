@@ -106,6 +106,11 @@ impl Drop for Guard {
     }
 }
 
+/// How often an exhaustive test runs: once, and as `ROUNDS` says in the full set.
+pub(crate) fn rounds() -> usize {
+    std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(1)
+}
+
 /// Polls each of them once; none is ready.
 #[track_caller]
 pub(crate) fn assert_pending<F: Future + Unpin>(futures: &mut [F]) {

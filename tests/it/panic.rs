@@ -10,7 +10,7 @@ use std::{
 use multiget::{AnyError, Batcher, Error};
 use tokio::task::JoinSet;
 
-use crate::kit::{assert_at_rest, passes};
+use crate::kit::{assert_at_rest, passes, rounds};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Method {
@@ -156,7 +156,7 @@ fn p09_a_panic_at_the_nth_call_of_any_user_method_stays_where_it_happened() {
         Method::DropValue,
         Method::DropError,
     ];
-    for method in methods {
+    for method in methods.into_iter().cycle().take(methods.len() * rounds()) {
         let mut went_off = 0;
         for n in 0..50 {
             let runtime =

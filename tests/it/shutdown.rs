@@ -6,7 +6,7 @@ use futures::future::join_all;
 use multiget::{Batcher, Dispatch, Error, Gate, Get, Permit, Refused, Want, async_trait};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, tens};
+use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, rounds, tens};
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
@@ -37,7 +37,7 @@ fn p02_p17_removing_the_driver_at_every_moment_leaves_nobody_waiting() {
         Dispatch::adaptive(),
     ];
     let mut moments = 0;
-    for dispatch in dispatches {
+    for dispatch in dispatches.iter().cycle().take(dispatches.len() * rounds()) {
         for gated in [false, true] {
             for moment in 0.. {
                 let log = Log::default();
@@ -107,16 +107,17 @@ enum End {
 /// The matrix: {queued, flying, idle} × {close, last handle, shutdown, abort of the caller} × {1, 2 runtimes}.
 #[test]
 fn p17_the_shutdown_matrix_all_24_cells() {
-    let mut cells = 0;
+    let (mut cells, rounds) = (0, rounds());
     for stage in [Stage::Queued, Stage::Flying, Stage::Idle] {
         for end in [End::Close, End::LastHandle, End::Shutdown, End::Abort] {
             for two in [false, true] {
-                cell(stage, end, two);
+                (0..rounds).for_each(|_| cell(stage, end, two));
                 cells += 1;
             }
         }
     }
     assert_eq!(cells, 24);
+    println!("the shutdown matrix: {cells} cells, {rounds} times each");
 }
 
 /// The callers live on one runtime; with two, the loads run on the other.
@@ -271,4 +272,33 @@ fn p17_a_static_batcher_serves_one_runtime_after_another() {
     }
     assert!(matches!(futures::executor::block_on(batcher.get(1)), Err(Error::Aborted)), "no runtime at all");
     assert_eq!(batcher.stats().outcome(multiget::Outcome::Aborted), 1);
+}
+
+/// Neither keeps the batcher alive nor looks into it.
+#[tokio::test(start_paused = true)]
+async fn p14_a_weak_handle_says_only_what_it_is() {
+    let log = Log::default();
+    let batcher = tens(builder().name("people"), &log, ms(1));
+    let weak = batcher.downgrade();
+    assert_eq!(format!("{weak:?} {:?}", weak.clone()), "WeakBatcher WeakBatcher");
+    drop(batcher);
+    assert!(weak.upgrade().is_none());
+    assert_eq!(format!("{weak:?}"), "WeakBatcher");
+}
+
+/// More keys than are answered under one hold of the lock.
+#[test]
+fn p17_a_large_load_that_is_dropped_with_its_runtime_answers_every_key() {
+    let (log, first) = (Log::default(), runtime());
+    let batcher = tens(builder().max_batch(300), &log, ms(10));
+    let mut gets: Vec<_> = (0..300).map(|id| batcher.get(id)).collect();
+    first.block_on(async {
+        assert_pending(&mut gets);
+        passes(5).await;
+    });
+    assert_eq!((log.sizes(), batcher.stats().in_flight), (vec![300], 1));
+    drop(first);
+    assert!(gets.iter_mut().all(|get| matches!(poll(get), Poll::Ready(Err(Error::Aborted)))));
+    assert_at_rest(&batcher);
+    assert_eq!(runtime().block_on(batcher.get(5)).unwrap(), 50);
 }

@@ -223,8 +223,8 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
-    /// Whether a load that fails as a whole is taken apart to find the keys that are to blame, as if the loader had said
-    /// [`Verdict::Isolate`](crate::Verdict::Isolate). Default: `false`.
+    /// Whether a load that fails as a whole is taken apart to find the keys that are to blame, as if the loader had
+    /// said [`Verdict::Isolate`](crate::Verdict::Isolate). Default: `false`.
     ///
     /// Halves of the batch, every other key each, are loaded one after another in the slot of the failed load, and
     /// halves of those that fail. It ends after 2·⌈log2 n⌉ + 1 loads in all, and three more for each piece that

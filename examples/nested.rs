@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // 27 folders, and one load for each level above them. The loads are inside each other: the first ends last.
     let leaves = paths.get_many(14..=40).await?;
-    assert_eq!((&*leaves[0], &*leaves[26]), ("/1/2/5/14", "/1/4/13/40"));
+    assert_eq!(leaves.first().zip(leaves.last()), Some((&"/1/2/5/14".into(), &"/1/4/13/40".into())));
     let stats = paths.stats();
     println!("27 paths: {} loads, {} of them inside another", stats.loads, stats.loads_for(Reason::Nested));
     assert_eq!((stats.loads, stats.loads_for(Reason::Nested), stats.keys_sent), (4, 3, 27 + 9 + 3 + 1));
@@ -63,7 +63,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let began = Instant::now();
     let each = paths.get_each([90, 14]).await;
     assert_eq!(began.elapsed().as_millis(), 0);
-    let (Err(error), Ok(path)) = (&each[0], &each[1]) else { return Err("one fails, one does not".into()) };
+    let [Err(error), Ok(path)] = &each[..] else { return Err("one fails, one does not".into()) };
     let causes: Vec<_> = successors(error.source(), |&cause| cause.source()).collect();
     println!("a ring:   {error}; {}", causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     let innermost = causes.last().and_then(|cause| cause.downcast_ref::<Error<AnyError>>());

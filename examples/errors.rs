@@ -30,7 +30,8 @@ async fn load(articles: Vec<u32>) -> Result<Answers<u32, u32, ShopError>, ShopEr
     }
 }
 
-/// The library knows of its own errors which of them may pass; of your errors only you can know.
+/// The library knows of its own errors which of them may pass; of your errors only you can know. A batcher that is to
+/// ask again by itself is told so with `retry_if`, or by its loader's verdicts; see the example `poison`.
 fn worth_asking_again(error: &Error<ShopError>) -> bool {
     match error {
         Error::Load(error) | Error::Key(error) => **error == ShopError::Stocktaking,

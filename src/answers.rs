@@ -19,8 +19,8 @@ use crate::entries::spread;
 /// What a load says of its keys, in whatever form the loader has it.
 ///
 /// Keys it does not mention are absent. Where it says several things of one key, a value beats an error, an error beats
-/// unprocessed and that beats absence; among equals the first counts. Answers for keys that were not asked are dropped. The last two are
-/// counted in [`Stats`](crate::Stats).
+/// unprocessed and that beats absence; among equals the first counts. Answers for keys that were not asked are dropped.
+/// The last two are counted in [`Stats`](crate::Stats).
 ///
 /// # Examples
 ///

@@ -261,9 +261,9 @@ where
     ///
     /// If other callers have used up the capacity, the stream waits for one of its own keys to be answered; if none is
     /// out, [`Error::Overloaded`](crate::Error::Overloaded) is the result of the next key. Once it finds the batcher
-    /// closed, which it does as it has a key to ask for, it delivers what is out, then ends; keys that it had taken from
-    /// the source and not asked for are dropped. Under [`Dispatch::manual`](crate::Dispatch::manual) somebody has to
-    /// flush.
+    /// closed, which it does as it has a key to ask for, it delivers what is out, then ends; keys that it had taken
+    /// from the source and not asked for are dropped. Under [`Dispatch::manual`](crate::Dispatch::manual) somebody has
+    /// to flush.
     ///
     /// # Errors
     ///
@@ -418,8 +418,9 @@ where
     /// [`Error::Closed`](crate::Error::Closed), flushes, and waits until everything queued and in flight has been
     /// answered. Closing twice is fine; both wait. Like every async function it does nothing before its first poll.
     ///
-    /// It waits for slots, gates and loads, so a gate that stays shut keeps it waiting; put a timeout round it where
-    /// that matters. Inside a load of this batcher it does not wait, because it would wait for that load.
+    /// It waits for slots, gates, loads and the pauses of keys that are asked again, so a gate that stays shut keeps it
+    /// waiting; put a timeout round it where that matters. Gets from inside loads that still run are not refused.
+    /// Inside a load of this batcher it does not wait, because it would wait for that load.
     ///
     /// # Cancel safety
     ///

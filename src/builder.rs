@@ -162,7 +162,8 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
-    /// The most loads that run at once, 1 or more. Default: 16.
+    /// The most loads that run at once, 1 or more. Default: 16. Loads that another load waits for, because it asked for
+    /// their keys, need no slot.
     ///
     /// # Choosing a value
     ///
@@ -174,7 +175,8 @@ impl<K, V, E> Builder<K, V, E> {
     }
 
     /// The most gets that wait, for queued keys and for keys in flight, 1 or more. Beyond it a get is
-    /// [`Overloaded`](crate::Error::Overloaded) at once. Default: 1,048,576, a safety net of about 100 MB.
+    /// [`Overloaded`](crate::Error::Overloaded) at once. Default: 1,048,576, a safety net of about 100 MB. Gets made
+    /// inside loads are neither counted nor refused.
     ///
     /// # Choosing a value
     ///
@@ -223,8 +225,8 @@ impl<K, V, E> Builder<K, V, E> {
         self
     }
 
-    /// Whether a load that fails as a whole is taken apart to find the keys that are to blame, as if the loader had said
-    /// [`Verdict::Isolate`](crate::Verdict::Isolate). Default: `false`.
+    /// Whether a load that fails as a whole is taken apart to find the keys that are to blame, as if the loader had
+    /// said [`Verdict::Isolate`](crate::Verdict::Isolate). Default: `false`.
     ///
     /// Halves of the batch, every other key each, are loaded one after another in the slot of the failed load, and
     /// halves of those that fail. It ends after 2·⌈log2 n⌉ + 1 loads in all, and three more for each piece that

@@ -138,9 +138,10 @@ impl Dispatch {
         Self(Kind::Settle { max_delay: MAX_DELAY })
     }
 
-    /// Leave only what is due: flushed, or queued after [`close`](crate::Batcher::close) or after the last handle's
-    /// end. Other keys may fill a batch that leaves; they leave without the due ones if those are given up while the
-    /// batch waits at a gate, because a gate that opens is used.
+    /// Leave only what is due: flushed, asked again, asked for inside a load, or queued after
+    /// [`close`](crate::Batcher::close) or after the last handle's end. Other keys may fill a batch that leaves; they
+    /// leave without the due ones if those are given up while the batch waits at a gate, because a gate that opens is
+    /// used.
     pub const fn manual() -> Self {
         Self(Kind::Manual)
     }

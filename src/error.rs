@@ -26,8 +26,9 @@ use crate::stats::Outcome;
 /// ```
 #[non_exhaustive]
 pub enum Error<E> {
-    /// The loader returned `Err` for the whole load. Everybody who waited for it shares the error; the next get loads
-    /// anew.
+    /// The loader returned `Err` for the whole load, or for the last piece of it that the key was in. Everybody who
+    /// waited for it shares the error; the next get loads anew. If keys are [asked again](crate::Retry), it is the last
+    /// of these errors.
     Load(Arc<E>),
     /// The loader answered this key with an error; the other keys of the load are not touched.
     Key(Arc<E>),
@@ -45,8 +46,8 @@ pub enum Error<E> {
     Closed,
     /// The runtime that ran the load shut down, or there was no tokio runtime to start it on.
     Aborted,
-    /// The get was made inside a load, and that load would have waited for itself: the key is carried by it, or by a load
-    /// that waits for it. Also if more than 16 loads would be inside each other.
+    /// The get was made inside a load, and that load would have waited for itself: the key is carried by it, or by a
+    /// load that waits for it. Also if more than 16 loads would be inside each other.
     Cycle,
     /// The loader answered [in order](crate::Answers::in_order) with another number of values than it was asked for.
     Miscounted {
@@ -75,7 +76,8 @@ impl<E> Error<E> {
 
     /// Whether asking again later may succeed: `TimedOut`, `Overloaded`, `Unprocessed` and `Refused`.
     ///
-    /// `Load` and `Key` are final: only the caller knows its `E`.
+    /// It speaks of the library's own errors. `Load` and `Key` are final: whatever verdict the loader had of its error
+    /// has been carried out by the time a caller sees it.
     pub const fn is_retryable(&self) -> bool {
         matches!(self, Self::TimedOut | Self::Overloaded | Self::Unprocessed { .. } | Self::Refused { .. })
     }

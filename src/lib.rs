@@ -17,16 +17,24 @@
 //!   get_each(keys).await  -> Vec<Result<V, Error<E>>>         each key fails for itself
 //!   stream(keys)          -> Stream of (K, Result<V, Error<E>>)      as they come, with back-pressure
 //!   prime(K, V) -> bool   invalidate(&K)  invalidate_all()  reload(K).await -> Result<V, Error<E>>
-//!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher
+//!   flush()  close().await  stats() -> Stats  downgrade() -> WeakBatcher, which upgrade()s
+//! Get  Find  GetMany  FindMany  GetEach  KeyStream  what these return: 'static, Send and Unpin
 //!
-//! Builder                                           setters, see the table above; then
+//! Builder                                           every setter once more wins, gates add up; defaults: see above
+//!   name  max_batch  max_weight(n, |&key| ..)  window  dispatch  max_in_flight  capacity  load_timeout  gate
+//!   retry  retry_if(|&error| ..)  isolate_failures  store  join_in_flight  abandon(Abandon)  runtime(Handle)
 //!   load_fn(|keys| async move { .. })  load_with(state, async |state, keys| ..)  build(loader)
 //!                                                   -> Result<Batcher, ConfigError>
 //! trait Loader
 //!   async load(Vec<Key>) -> Result<Answers<Key, Value, Error>, Error>
 //!   max_keys() -> Option<usize>                     gate() -> Option<Arc<dyn Gate>>
+//!   max_weight() -> Option<u64>  weight(&Key) -> u64
+//!   verdict(&Error) -> Verdict                      retry() -> Option<Retry>
 //! Answers<K, V, E>                                  collect() pairs of (K, V) or (K, Result<V, E>); from(map)
-//!   by(rows, |row| key)  in_order(values)  absent(keys)  new()
+//!   by(rows, |row| key)  in_order(values)  new()    .absent(keys)  .unprocessed(keys)  .unprocessed_after(keys, d)
+//!
+//! Verdict  Final  Again  AgainAfter(d)  Isolate     what an error means for the keys of its load
+//! Retry    new(attempts)                            .backoff(base, cap)  .budget(part)  .seed(n)
 //!
 //! trait Gate                                        async pass(&Want) -> Result<Permit, Refused>
 //! Want     keys()  weight()                         read it again when you grant
@@ -36,6 +44,7 @@
 //!                                                   clear()  max_entries() -> Option<usize>
 //! Stored   Found(V)  Absent  Failed(Error<E>)       MemoryStore::new(max_entries): a store
 //!
+//! Abandon  Abort  Finish                            what becomes of a load that nobody waits for
 //! Dispatch adaptive()  settle()  window(d)  immediate()  manual()  custom(policy)      .max_delay(d)
 //! trait Policy                                      decide(&Moment) -> Decision
 //! Decision Leave(Reason)  NextPass  In(d)  Wait
@@ -56,8 +65,8 @@
 //! * [P2](docs::promises#p2-always-an-answer): every get that is polled ends, within a time that is a number.
 //! * [P3](docs::promises#p3-right-answer): a value comes from the answer for its own key only.
 //! * [P4](docs::promises#p4-one-load-per-key): at most one load carries a key at a time.
-//! * [P5](docs::promises#p5-batch-shape): batches are within the limit, of distinct keys, in order, and not late.
-//! * [P6](docs::promises#p6-at-most-n): never more than `max_in_flight` loads at once.
+//! * [P5](docs::promises#p5-batch-shape): batches are within their limits, of distinct keys, in order, and not late.
+//! * [P6](docs::promises#p6-at-most-n): never more than `max_in_flight` loads at once that no load waits for.
 //! * [P7](docs::promises#p7-dropping-is-safe): dropping a get changes nobody else's outcome.
 //! * [P8](docs::promises#p8-no-hostages): a get that is kept and not polled delays nobody.
 //! * [P9](docs::promises#p9-panic-stays-home): a panic ends its own load only.
@@ -71,7 +80,7 @@
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
 //! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
 //!
-//! P15 and P16 belong to parts that are not built yet.
+//! P15 (quotas) and P16 (the network) belong to parts that this version does not have.
 //!
 //! # Read on
 //!

@@ -16,17 +16,18 @@ use crate::{
 /// Turns many keys into many answers: the one multi-id request.
 ///
 /// Most people never implement it and hand a closure to [`load_with`](crate::Builder::load_with) or
-/// [`load_fn`](crate::Builder::load_fn). Implement it for a client that knows its own limits. One call is one request:
-/// nothing retries behind your back.
+/// [`load_fn`](crate::Builder::load_fn). Implement it for a client that knows its own limits, or which of its errors
+/// pass. One call is one request; keys are asked again only where [`verdict`](Self::verdict), the answers or the
+/// builder say so.
 ///
 /// The keys are distinct, in the order in which they were first asked for, and at least one. The future runs in a task
 /// of its own and should not block its thread. A panic ends the gets of that load with
 /// [`Panicked`](crate::Error::Panicked), and nothing else.
 ///
 /// A load may ask its own batcher, or others: gets that are polled inside [`load`](Self::load) are *nested*. Their keys
-/// need no slot, leave ahead of others and in loads of their own, and pass `capacity` and `close`. A get that would wait
-/// for its own load, directly or through others, is [`Cycle`](crate::Error::Cycle). A get that a load hands to another
-/// task and polls there for the first time is not seen to be nested; if it waits for its load, both wait until
+/// need no slot, leave ahead of others and in loads of their own, and pass `capacity` and `close`. A get that would
+/// wait for its own load, directly or through others, is [`Cycle`](crate::Error::Cycle). A get that a load hands to
+/// another task and polls there for the first time is not seen to be nested; if it waits for its load, both wait until
 /// [`load_timeout`](crate::Builder::load_timeout). A loader that keeps its own batcher keeps a
 /// [`WeakBatcher`](crate::WeakBatcher).
 ///
@@ -69,8 +70,9 @@ pub trait Loader: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// An `Err` is shared by everybody who waits for this load. It leaves no trace: the next get loads anew. For an
-    /// error of one key put it into the [`Answers`] instead.
+    /// An `Err` is shared by everybody who waits for this load, unless its [`verdict`](Self::verdict) is that the keys
+    /// are asked again or taken apart. It leaves no trace: the next get loads anew. For an error of one key put it into
+    /// the [`Answers`] instead.
     ///
     /// # Cancel safety
     ///
@@ -85,8 +87,8 @@ pub trait Loader: Send + Sync + 'static {
         None
     }
 
-    /// What a key weighs in a batch, in a unit of the loader's own, such as bytes. Zero by default. Called once for each
-    /// get, outside every lock.
+    /// What a key weighs in a batch, in a unit of the loader's own, such as bytes. Zero by default. Called once for
+    /// each get, outside every lock.
     fn weight(&self, key: &Self::Key) -> u64 {
         let _ = key;
         0
@@ -99,7 +101,10 @@ pub trait Loader: Send + Sync + 'static {
         None
     }
 
-    /// What an error means for the keys of its load. [`Verdict::Final`] by default: the callers are told.
+    /// What an error means: for all keys of its load, or for the one key that the answers gave it to.
+    /// [`Verdict::Final`] by default: the callers are told, unless [`retry_if`](crate::Builder::retry_if) or
+    /// [`isolate_failures`](crate::Builder::isolate_failures) say otherwise. Called outside every lock; it should be
+    /// quick.
     fn verdict(&self, error: &Self::Error) -> Verdict {
         let _ = error;
         Verdict::Final

@@ -38,8 +38,8 @@ pub enum Verdict {
     Again,
     /// The same after this long instead of the backoff.
     AgainAfter(Duration),
-    /// One bad key may have failed the others: the batch is taken apart until the bad ones stand alone. For one key, and
-    /// for an error that the loader gave for one key, the same as [`Final`](Self::Final).
+    /// One bad key may have failed the others: the batch is taken apart until the bad ones stand alone. For one key,
+    /// and for an error that the loader gave for one key, the same as [`Final`](Self::Final).
     Isolate,
 }
 
@@ -48,10 +48,11 @@ pub enum Verdict {
 /// Keys that are asked again meet new ones in the next batch, ahead of them. Who asked is told the last error when the
 /// attempts are used up, or at once when the budget is.
 ///
-/// The backoff of the n-th attempt is drawn evenly from zero to `base · 2ⁿ⁻¹`, at most to `cap` ("full jitter": Brooker,
-/// *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015), once for all keys of a load, so that they come back
-/// together. The budget is that of Finagle and of *Site Reliability Engineering* (Google, 2016, chapter 21): a part of
-/// the first loads, so that an upstream that is down is not asked many times as often as one that is up.
+/// The backoff of the n-th attempt is drawn evenly from zero to `base · 2ⁿ⁻¹`, at most to `cap` ("full jitter":
+/// Brooker, *Exponential Backoff And Jitter*, AWS Architecture Blog, 2015), once for all keys of a load, so that they
+/// come back together. The idea of the budget is that of Finagle and of *Site Reliability Engineering* (Google, 2016,
+/// chapter 21): a part of the first loads, so that an upstream that is down is not asked many times as often as one
+/// that is up. Here it is counted over the life of the batcher.
 ///
 /// # Examples
 ///
@@ -85,8 +86,8 @@ const UNPROCESSED: u32 = 20;
 const UNPROCESSED_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 impl Retry {
-    /// So many loads of a key in all, the first one counted; 1 or more. The other settings: a backoff of 250 ms, doubled
-    /// up to 20 s, and a budget of 0.2.
+    /// So many loads of a key in all, the first one counted; 1 or more. The other settings: a backoff of 250 ms,
+    /// doubled up to 20 s, and a budget of 0.2.
     ///
     /// A batcher that is given no `Retry` has `Retry::new(3)`, which matters only where a verdict asks for it.
     pub const fn new(attempts: u32) -> Self {
@@ -100,6 +101,8 @@ impl Retry {
     }
 
     /// Repeated loads may be so many times the first ones, plus ten; zero or more. `f64::INFINITY` is no budget.
+    ///
+    /// A load counts as repeated if any of its keys was in a load that failed; keys left unprocessed need no budget.
     pub const fn budget(mut self, part: f64) -> Self {
         self.budget = part;
         self

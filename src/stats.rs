@@ -152,8 +152,8 @@ pub struct Stats {
     /// Answers that came from the store, or from a value [primed](crate::Batcher::prime) that was on its way there.
     /// They count nowhere else: not in `gets`, and in no outcome.
     pub store_hits: u64,
-    /// Batches sealed, each for one load. A load whose last caller leaves before its first poll makes no request; it is
-    /// in `loads_abandoned` too.
+    /// Batches sealed, and pieces of batches that were taken apart, each for one load. A load whose last caller leaves
+    /// before its first poll makes no request; it is in `loads_abandoned` too.
     pub loads: u64,
     /// Keys sealed into batches, over all loads.
     pub keys_sent: u64,

@@ -192,8 +192,8 @@ where
         busy.min(half).max(1)
     }
 
-    /// Takes keys from the source, a chunk at most; those that the store has are ready. `false` if more cannot be had now: the source has none, or there is
-    /// no room.
+    /// Takes keys from the source, a chunk at most; those that the store has are ready. `false` if more cannot be had
+    /// now: the source has none, or there is no room.
     fn pull(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.fresh.is_empty() {
             return true; // they go first

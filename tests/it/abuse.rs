@@ -2,11 +2,12 @@
 //!
 //! Rows whose part of the library does not exist yet have no test here:
 //!
-//! * C14, C15 (quota), C16 (retry), C17 (cache): no such settings yet.
+//! * C14, C15 (quota), C17 (cache): no such settings.
 //! * K11, second half (a request that is too large): needs the HTTP loader.
-//! * L13 (a loader that calls its own batcher): needs the notion of a nested get; `Error::Cycle` is never made yet.
-//! * L15, second half (a cache declines heavy values): needs the store.
+//! * L15, second half (a cache declines heavy values): needs the cache.
 //! * T3, second half (quota refills, lifetimes expire): needs both.
+//!
+//! Rows that are tests of promises elsewhere: L13 (a loader that calls its own batcher) in `nested.rs`.
 //!
 //! Rows that no test of this kind can show:
 //!

@@ -344,6 +344,15 @@ impl<K> Entries<K> {
         self.change_lane(entry);
     }
 
+    /// Waiters move here from an entry of the same key, so many of them from inside loads, and bring its attempts along.
+    pub(crate) fn move_extras(&mut self, entry: u32, tries: Tries, nested: usize) {
+        let own = &mut self.extras.entry(entry).or_default().tries;
+        own.failed = own.failed.max(tries.failed);
+        own.unprocessed = own.unprocessed.max(tries.unprocessed);
+        own.idle = own.idle.max(tries.idle);
+        self.add_nested(entry, nested);
+    }
+
     /// A waiter less from inside a load.
     pub(crate) fn drop_nested(&mut self, entry: u32) {
         if let Some(extra) = self.extras.get_mut(&entry) {

@@ -17,6 +17,7 @@ use crate::{
     reply::{End, Outcomes},
     retry::Verdict,
     shared::Shared,
+    spans,
     stats::Reason,
 };
 
@@ -103,6 +104,7 @@ where
             None => Err(End::Deserted),
             Some(Err(refused)) => {
                 shared.quietly(|queue, _| queue.stats.refused = queue.stats.refused.saturating_add(1));
+                spans::refused(&shared.settings.name, &refused);
                 Err(End::Refused(refused.retry_after()))
             }
             Some(Ok(permits)) => {

@@ -158,7 +158,7 @@ impl<K, A: Answer> Queue<K, A> {
                 after.keys.extend(self.expect(other, key));
                 let from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
                 let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
-                self.entries.add_nested(other, nested);
+                self.entries.move_extras(other, tries, nested);
                 self.entries.remove(entry);
             }
             Some(Ok(None)) | None => {

@@ -114,6 +114,7 @@ impl Retry {
         self
     }
 
+    /// What is wrong with it, if anything is.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         config::accept(self.attempts > 0, "retry", &format_args!("{} attempts", self.attempts), "1 or more")?;
         let times = !self.base.is_zero() && self.base <= self.cap;

@@ -333,6 +333,34 @@ async fn p04_waiters_of_a_key_asked_again_move_to_the_entry_it_has_by_now() {
     assert_at_rest(&batcher);
 }
 
+/// A key that is queued anew during each of its loads: those who moved there bring their attempts along.
+#[tokio::test(start_paused = true)]
+async fn p02_attempts_are_not_forgotten_when_waiters_move_to_another_entry() {
+    let load = async |(), _: Vec<u32>| {
+        tokio::time::sleep(ms(10)).await;
+        Err::<Answers<u32, u32, ()>, ()>(())
+    };
+    let batcher = Batcher::<u32, u32, ()>::builder()
+        .join_in_flight(false)
+        .window(ms(20))
+        .retry(Retry::new(2).backoff(ms(1), ms(1)))
+        .retry_if(|()| true)
+        .load_with((), load)
+        .unwrap();
+    let start = Instant::now();
+    let mut others = Vec::new();
+    let mut first = batcher.get(1);
+    while poll(&mut first).is_pending() {
+        tokio::time::sleep(ms(3)).await;
+        others.push(batcher.get(1));
+        assert!(others.last_mut().is_some_and(|other| poll(other).is_pending()));
+        assert!(start.elapsed() < ms(1_000), "two loads of 10 ms, each after a window of 20 ms at most");
+    }
+    drop(others);
+    passes(20).await;
+    assert_at_rest(&batcher);
+}
+
 /// What is parked is answered by `close`, by a refusing gate and by the end of the runtime, like all that is queued.
 #[tokio::test(start_paused = true)]
 async fn p17_keys_that_wait_to_be_asked_again_are_answered_at_the_end() {

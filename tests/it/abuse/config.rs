@@ -1,9 +1,9 @@
-//! Settings that make no sense, and settings that only look so (C1 to C12, C18).
+//! Settings that make no sense, and settings that only look so (C1 to C12, C16, C18).
 
 use std::{pin::pin, time::Duration};
 
 use futures::future::join_all;
-use multiget::{Abandon, Answers, Batcher, Builder, ConfigError, Dispatch, Outcome, Reason};
+use multiget::{Abandon, Answers, Batcher, Builder, ConfigError, Dispatch, Outcome, Reason, Retry};
 use tokio::time::Instant;
 
 use crate::support::{Act, Fault, Upstream, Value, assert_empty, idle, ms, paused, poll_once, told};
@@ -163,6 +163,30 @@ async fn c12_the_last_of_two_calls_of_a_setter_wins() {
     assert_eq!((told(again.await), upstream.sent().len()), (Ok(4), 4));
     assert_eq!(upstream.nth(3).began - upstream.nth(2).began, ms(25));
     assert_eq!(batcher.get_many(0..5).await.unwrap_err().outcome(), Outcome::Overloaded);
+}
+
+#[test]
+fn c16_a_retry_that_makes_no_sense_is_refused_by_name_and_one_without_end_saturates() {
+    let text = |retry: Retry| {
+        let built = Batcher::<u32, u32>::builder().retry(retry).load_fn(|_| async { Ok(Answers::new()) });
+        built.map_or_else(|error| error.to_string(), |_| "fine".into())
+    };
+    assert_eq!(text(Retry::new(0)), "`retry` cannot be 0 attempts: 1 or more is accepted");
+    let accepted = "a base above zero and a cap that is not below it is accepted";
+    let backoff = |base, cap| text(Retry::new(3).backoff(base, cap));
+    assert_eq!(backoff(ms(0), ms(5)), format!("`retry` cannot be a backoff from 0ns to 5ms: {accepted}"));
+    assert_eq!(backoff(ms(9), ms(5)), format!("`retry` cannot be a backoff from 9ms to 5ms: {accepted}"));
+    for (budget, shown) in [(f64::NAN, "NaN"), (-0.1, "-0.1"), (f64::NEG_INFINITY, "-inf")] {
+        let expected = format!("`retry` cannot be a budget of {shown}: 0 or more is accepted");
+        assert_eq!(text(Retry::new(3).budget(budget)), expected);
+    }
+    for fine in [
+        Retry::new(u32::MAX).backoff(Duration::MAX, Duration::MAX),
+        Retry::new(1).budget(0.0),
+        Retry::new(1).budget(f64::INFINITY),
+    ] {
+        assert_eq!(text(fine), "fine");
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use hashbrown::HashTable;
 use crate::{
     broken::broken,
     pages::Pages,
+    retry::Tries,
     waiters::NONE,
     weights::{Limit, Weight, Weights},
 };
@@ -84,17 +85,6 @@ struct List {
 
 impl List {
     const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
-}
-
-/// What a key has behind it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tries {
-    /// Loads that failed and asked for another.
-    pub(crate) failed: u32,
-    /// Loads that left it unprocessed.
-    pub(crate) unprocessed: u32,
-    /// Those of them that answered nothing at all.
-    pub(crate) idle: u32,
 }
 
 /// What few keys have.
@@ -346,10 +336,8 @@ impl<K> Entries<K> {
 
     /// Waiters move here from an entry of the same key, so many of them from inside loads, and bring its attempts along.
     pub(crate) fn move_extras(&mut self, entry: u32, tries: Tries, nested: usize) {
-        let own = &mut self.extras.entry(entry).or_default().tries;
-        own.failed = own.failed.max(tries.failed);
-        own.unprocessed = own.unprocessed.max(tries.unprocessed);
-        own.idle = own.idle.max(tries.idle);
+        let extra = self.extras.entry(entry).or_default();
+        extra.tries = extra.tries.or_more(tries);
         self.add_nested(entry, nested);
     }
 

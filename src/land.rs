@@ -13,8 +13,9 @@ use std::{
 use crate::{
     broken::broken,
     config::Abandon,
-    entries::{At, Entry, Tries},
+    entries::{At, Entry},
     queue::Queue,
+    retry::Tries,
     waiters::{After, Answer, NONE},
 };
 

@@ -9,10 +9,9 @@ use tracing::Span;
 
 use crate::{
     answers::{Aligned, Answers, Said},
-    entries::Tries,
     error::Error,
     land::{Fate, Fates},
-    retry::{self, Retry, Verdict},
+    retry::{self, Retry, Tries, Verdict},
     seal::Sealed,
     stats::{Outcome, Stats},
     store::Stored,

@@ -6,10 +6,7 @@
 
 use std::time::Duration;
 
-use crate::{
-    config::{self, ConfigError},
-    entries::Tries,
-};
+use crate::config::{self, ConfigError};
 
 /// What an error of the loader means for the keys of its load; see [`Loader::verdict`](crate::Loader::verdict).
 ///
@@ -144,6 +141,28 @@ impl Default for Retry {
     /// `Retry::new(3)`.
     fn default() -> Self {
         Self::new(3)
+    }
+}
+
+/// What a key has behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// Loads that failed and asked for another.
+    pub(crate) failed: u32,
+    /// Loads that left it unprocessed.
+    pub(crate) unprocessed: u32,
+    /// Those of them that answered nothing at all.
+    pub(crate) idle: u32,
+}
+
+impl Tries {
+    /// As many as either has.
+    pub(crate) fn or_more(self, other: Self) -> Self {
+        Self {
+            failed: self.failed.max(other.failed),
+            unprocessed: self.unprocessed.max(other.unprocessed),
+            idle: self.idle.max(other.idle),
+        }
     }
 }
 

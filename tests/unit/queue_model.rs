@@ -26,8 +26,8 @@ use proptest::prelude::*;
 use super::{After, Answer, Ask, Queue, Submit, Wait};
 use crate::{
     config::{Abandon, Limits},
-    entries::Tries,
     land::{Fate, Fates, How},
+    retry::Tries,
     stats::{Outcome, Reason},
     weights::Limit,
 };

@@ -19,6 +19,7 @@ use crate::{
     shared::Shared,
     spans,
     stats::Reason,
+    sync::caught,
 };
 
 /// Loads that a piece that succeeds pays for.
@@ -97,17 +98,22 @@ where
             let mut waker = Some(cx.waker().clone());
             let deserted = shared.lock().poll_dying(flight, &mut waker);
             drop(waker); // outside the lock
-            if deserted { Poll::Ready(None) } else { passed.as_mut().poll(cx).map(Some) }
+            if deserted {
+                return Poll::Ready(Err(End::Deserted));
+            }
+            match caught(|| passed.as_mut().poll(cx)) {
+                Some(poll) => poll.map(Ok),
+                None => Poll::Ready(Err(End::Panicked)),
+            }
         });
-        let passed = passed.await; // Cancel: as above.
+        let passed = passed.await?; // Cancel: as above.
         match passed {
-            None => Err(End::Deserted),
-            Some(Err(refused)) => {
+            Err(refused) => {
                 shared.quietly(|queue, _| queue.stats.refused = queue.stats.refused.saturating_add(1));
                 spans::refused(&shared.settings.name, &refused);
                 Err(End::Refused(refused.retry_after()))
             }
-            Some(Ok(permits)) => {
+            Ok(permits) => {
                 shared.lock().shed(flight, piece);
                 Ok(Some(permits).filter(|_| !piece.is_empty()))
             }

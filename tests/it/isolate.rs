@@ -247,3 +247,35 @@ async fn p05_pieces_pass_the_gate_and_are_cut_to_their_permit() {
     assert_eq!(loader.log.loads(), [vec![0, 1, 2, 3, 4, 5, 6, 7], vec![0, 2, 4, 6]]);
     assert_at_rest(&batcher);
 }
+
+/// A gate that panics for a piece: `Panicked` for what is not judged yet, as for what is queued.
+struct Rotten {
+    passed: AtomicUsize,
+    panics_at: usize,
+}
+
+#[async_trait]
+impl Gate for Rotten {
+    async fn pass(&self, _: &Want) -> Result<Permit, Refused> {
+        let pass = self.passed.fetch_add(1, Ordering::Relaxed);
+        if pass.is_multiple_of(2) {
+            tokio::task::yield_now().await; // also when it is polled a second time
+        }
+        assert!(pass != self.panics_at, "on purpose");
+        Ok(Permit::all())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn p09_a_gate_that_panics_for_a_piece_ends_the_taking_apart_as_panicked() {
+    for panics_at in [1, 2] {
+        let loader = Picky::new([0]);
+        let gate = Rotten { passed: AtomicUsize::new(0), panics_at };
+        let batcher = builder().gate(gate).build(loader.clone()).unwrap();
+        let results = batcher.get_each(0..4).await;
+        assert!(results.iter().all(|result| result.as_ref().is_err_and(|e| e.outcome() == Outcome::Panicked)));
+        assert_eq!(loader.log.loads().len(), panics_at);
+        assert_at_rest(&batcher);
+        assert_eq!(batcher.get(9).await.unwrap(), 90);
+    }
+}

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -90,6 +90,8 @@ impl Handle {
             foreign: stats.foreign,
             repeated: stats.repeated,
             refused: stats.refused,
+            asked_again: stats.asked_again,
+            isolated: stats.isolated,
         };
         self.desk.log.note(Event::Stats { batcher: self.desk.batcher, seen });
     }
@@ -144,6 +146,7 @@ enum Stage {
 /// The future of a call, which writes down what becomes of it.
 pub(crate) struct Watch {
     log: Log,
+    inside: Option<u64>,
     get: usize,
     batcher: usize,
     kind: Kind,
@@ -168,6 +171,8 @@ fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
         Err(Error::Refused { retry_after, .. }) => {
             Outcome::Refused { ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX) }
         }
+        Err(Error::Cycle) => Outcome::Cycle,
+        Err(Error::Unprocessed { attempts, .. }) => Outcome::Unprocessed { attempts },
         Err(_) => Outcome::Odd,
     }
 }
@@ -201,6 +206,22 @@ impl Call {
     }
 }
 
+impl Watch {
+    fn new(handle: &Handle, get: usize, kind: Kind, keys: Vec<u32>, prompt: bool, hashes: u32) -> Self {
+        let id = |key: &u32| Id::new(*key, hashes);
+        let call = match kind {
+            Kind::Get => Call::Get(handle.sim.get(id(&keys[0]))),
+            Kind::Reload => Call::Get(handle.sim.reload(id(&keys[0]))),
+            Kind::Find => Call::Find(handle.sim.find(id(&keys[0]))),
+            Kind::GetMany => Call::GetMany(handle.sim.get_many(keys.iter().map(id))),
+            Kind::FindMany => Call::FindMany(handle.sim.find_many(keys.iter().map(id))),
+            Kind::GetEach => Call::GetEach(handle.sim.get_each(keys.iter().map(id))),
+        };
+        let (log, batcher) = (handle.desk.log.clone(), handle.desk.batcher);
+        Self { log, inside: None, get, batcher, kind, keys, prompt, stage: Stage::New, call }
+    }
+}
+
 impl Future for Watch {
     type Output = ();
 
@@ -209,6 +230,7 @@ impl Future for Watch {
         if this.stage == Stage::New {
             this.stage = Stage::Asked;
             this.log.note(Event::Asked {
+                inside: this.inside,
                 get: this.get,
                 batcher: this.batcher,
                 kind: this.kind,
@@ -231,6 +253,33 @@ impl Drop for Watch {
     }
 }
 
+/// What a loader needs to ask its own batcher.
+#[derive(Default)]
+pub(crate) struct Inside {
+    desk: OnceLock<Arc<Desk>>,
+    gets: OnceLock<Arc<AtomicUsize>>,
+}
+
+impl Inside {
+    pub(crate) fn open(&self, desk: Arc<Desk>, gets: Arc<AtomicUsize>) {
+        assert!(self.desk.set(desk).is_ok() && self.gets.set(gets).is_ok());
+    }
+
+    /// The calls that a load makes; none if the batcher is gone.
+    pub(crate) fn ask(&self, load: u64, asks: &[(Kind, u32)], hashes: u32) -> Vec<Watch> {
+        let Some((handle, gets)) = self.desk.get().and_then(Desk::handle).zip(self.gets.get()) else {
+            return Vec::new();
+        };
+        let watch = |(kind, key): &(Kind, u32)| {
+            let get = gets.fetch_add(1, Ordering::Relaxed);
+            let mut watch = Watch::new(&handle, get, *kind, vec![*key], true, hashes);
+            watch.inside = Some(load);
+            watch
+        };
+        asks.iter().map(watch).collect()
+    }
+}
+
 // ---- callers ---------------------------------------------------------------------------------------------------
 
 /// What all callers of a case share.
@@ -246,18 +295,8 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) fn call(&self, handle: &Handle, kind: Kind, keys: Vec<u32>, prompt: bool) -> Watch {
-        let batcher = handle.desk.batcher;
-        let id = |key: &u32| Id::new(*key, self.world.batchers[batcher].hashes);
-        let call = match kind {
-            Kind::Get => Call::Get(handle.sim.get(id(&keys[0]))),
-            Kind::Reload => Call::Get(handle.sim.reload(id(&keys[0]))),
-            Kind::Find => Call::Find(handle.sim.find(id(&keys[0]))),
-            Kind::GetMany => Call::GetMany(handle.sim.get_many(keys.iter().map(id))),
-            Kind::FindMany => Call::FindMany(handle.sim.find_many(keys.iter().map(id))),
-            Kind::GetEach => Call::GetEach(handle.sim.get_each(keys.iter().map(id))),
-        };
         let get = self.gets.fetch_add(1, Ordering::Relaxed);
-        Watch { log: self.log.clone(), get, batcher, kind, keys, prompt, stage: Stage::New, call }
+        Watch::new(handle, get, kind, keys, prompt, self.world.batchers[handle.desk.batcher].hashes)
     }
 
     fn draw(&self, rng: &mut Rng, handle: &Handle, prompt: bool) -> Watch {

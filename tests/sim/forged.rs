@@ -1,7 +1,7 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
 use crate::{
-    log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Rules, Seen, Stamp},
+    log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Retries, Rules, Said, Seen, Stamp, Verdict},
     oracle::judge,
 };
 
@@ -16,10 +16,14 @@ const RULES: Rules = Rules {
     leaves: Leaves::Window(2000),
     gates: 0,
     tick: 1000,
+    plain: true,
+    retry: Retries::DEFAULT,
+    isolates: false,
+    weights: None,
 };
 
 fn asked(get: usize, kind: Kind, keys: &[u32]) -> Event {
-    Event::Asked { get, batcher: 0, kind, keys: keys.to_vec(), prompt: true }
+    Event::Asked { inside: None, get, batcher: 0, kind, keys: keys.to_vec(), prompt: true }
 }
 
 fn get(get: usize, key: u32) -> Event {
@@ -27,7 +31,7 @@ fn get(get: usize, key: u32) -> Event {
 }
 
 fn started(load: u64, keys: &[u32]) -> Event {
-    Event::Started { batcher: 0, load, keys: keys.to_vec() }
+    Event::Started { batcher: 0, load, of: None, keys: keys.to_vec() }
 }
 
 fn over(load: u64, how: How) -> Event {
@@ -35,7 +39,7 @@ fn over(load: u64, how: How) -> Event {
 }
 
 fn answered(load: u64, keys: &[u32]) -> Event {
-    over(load, How::Answered(keys.iter().map(|key| (*key, true)).collect()))
+    over(load, How::Answered(keys.iter().map(|key| (*key, Said::Value)).collect()))
 }
 
 fn value(load: u64, key: u32, nth: usize) -> Outcome {
@@ -120,7 +124,7 @@ fn p03_values_of_other_keys_and_loads_are_seen() {
     assert_eq!(verdict(RULES, &with(4, 500, ended(0, value(0, 1, 1)))), "P3"); // the second thing it said
     assert_eq!(verdict(RULES, &with(4, 500, ended(0, Outcome::Absent))), "P3");
     assert_eq!(verdict(RULES, &with(3, 500, answered(0, &[2]))), "P3"); // it said nothing of key 1
-    assert_eq!(verdict(RULES, &with(3, 500, over(0, How::Failed))), "P3");
+    assert_eq!(verdict(RULES, &with(3, 500, over(0, How::Failed(Verdict::Final)))), "P3");
     let early = [(0, get(0, 1)), (0, ended(0, value(0, 1, 0)))];
     assert_eq!(verdict(RULES, &early), "P3");
 }
@@ -207,7 +211,7 @@ fn p10_failures_that_stick_are_seen() {
     let sticky = vec![
         (600, get(2, 1)),
         (2600, started(1, &[1])),
-        (2600, over(1, How::Failed)),
+        (2600, over(1, How::Failed(Verdict::Final))),
         (2600, ended(2, Outcome::Load(Stamp { batcher: 0, load: 1, key: 0, nth: 0 }))),
     ];
     assert_eq!(verdict(RULES, &[fine(), sticky].concat()), "P10");
@@ -291,9 +295,9 @@ fn p14_a_value_of_another_batcher_is_seen() {
 #[test]
 fn p15_permits_that_are_not_kept_to_are_seen() {
     let rules = Rules { gates: 1, ..RULES };
-    let granted = |permit, want| Event::Granted { batcher: 0, gate: 0, permit, want };
-    let spent = |keys| Event::Spent { batcher: 0, gate: 0, keys };
-    let gate = Event::GateAsked { batcher: 0, gate: 0 };
+    let granted = |permit, want| Event::Granted { batcher: 0, gate: 0, of: None, permit, want };
+    let spent = |keys| Event::Spent { batcher: 0, gate: 0, of: None, keys };
+    let gate = Event::GateAsked { batcher: 0, gate: 0, of: None };
     assert_eq!(verdict(rules, &fine()), "P15"); // past the gate
     assert_eq!(verdict(rules, &adding(2, [gate.clone(), granted(5, 2), spent(2)])), "fine");
     assert_eq!(verdict(rules, &adding(2, [gate.clone(), granted(5, 2), spent(1)])), "P15");
@@ -319,7 +323,7 @@ fn p17_what_close_may_not_do_is_seen() {
 
 #[test]
 fn calls_for_many_keys_are_held_to_each_of_them() {
-    let log = |kind, said: &[(u32, bool)], with| {
+    let log = |kind, said: &[(u32, Said)], with| {
         let said = How::Answered(said.to_vec());
         let log = [
             (0, asked(0, kind, &[2, 1, 2])),
@@ -331,7 +335,7 @@ fn calls_for_many_keys_are_held_to_each_of_them() {
         verdict(RULES, &log)
     };
     let (one, two) = (value(0, 1, 1), value(0, 2, 0));
-    let ok = |key| (key, true);
+    let ok = |key| (key, Said::Value);
     assert_eq!(log(Kind::GetMany, &[ok(2), ok(1)], End::Each(vec![two, one, two])), "fine");
     assert_eq!(log(Kind::GetMany, &[ok(2), ok(1)], End::Each(vec![one, two, two])), "P3");
     assert_eq!(log(Kind::GetMany, &[ok(2), ok(1)], End::Each(vec![two, one])), "P1");
@@ -341,8 +345,8 @@ fn calls_for_many_keys_are_held_to_each_of_them() {
     assert_eq!(log(Kind::FindMany, &[ok(2)], End::First(Outcome::Absent)), "P3");
     assert_eq!(log(Kind::GetEach, &[ok(2)], End::Each(vec![two, Outcome::Absent, two])), "fine");
     let ill = Outcome::Key(Stamp { batcher: 0, load: 0, key: 1, nth: 1 });
-    assert_eq!(log(Kind::GetEach, &[ok(2), (1, false)], End::Each(vec![two, ill, two])), "fine");
-    assert_eq!(log(Kind::FindMany, &[ok(2), (1, false)], End::First(ill)), "fine");
+    assert_eq!(log(Kind::GetEach, &[ok(2), (1, Said::Error(Verdict::Final))], End::Each(vec![two, ill, two])), "fine");
+    assert_eq!(log(Kind::FindMany, &[ok(2), (1, Said::Error(Verdict::Final))], End::First(ill)), "fine");
 }
 
 #[test]

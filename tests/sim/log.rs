@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     Aborted,
     Miscounted { asked: usize, got: usize },
     Refused { ms: u64 },
+    Cycle,
+    Unprocessed { attempts: u32 },
     Odd,
 }
 
@@ -59,13 +61,33 @@ pub(crate) enum End {
     First(Outcome),
 }
 
+/// What the loader calls an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Verdict {
+    Final,
+    /// Final, but not to `retry_if`.
+    Soft,
+    Again,
+    /// In milliseconds.
+    AgainAfter(u64),
+    Isolate,
+}
+
+/// What a load said of one key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Said {
+    Value,
+    Error(Verdict),
+    /// Ask again; not before so many milliseconds.
+    Unprocessed(Option<u64>),
+}
+
 /// What a load said before it was over; nothing if it was dropped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum How {
-    /// Key by key; `true`: a value, `false`: an error.
-    Answered(Vec<(u32, bool)>),
+    Answered(Vec<(u32, Said)>),
     InOrder(usize),
-    Failed,
+    Failed(Verdict),
     Panicked,
     Dropped,
 }
@@ -86,12 +108,16 @@ pub(crate) struct Seen {
     pub(crate) foreign: u64,
     pub(crate) repeated: u64,
     pub(crate) refused: u64,
+    pub(crate) asked_again: u64,
+    pub(crate) isolated: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
-    /// The first poll of a call begins. `prompt`: its caller polls it whenever it is woken, until it is ready.
+    /// The first poll of a call begins. `prompt`: its caller polls it whenever it is woken, until it is ready. `inside`:
+    /// the load of the same batcher that asks.
     Asked {
+        inside: Option<u64>,
         get: usize,
         batcher: usize,
         kind: Kind,
@@ -110,10 +136,11 @@ pub(crate) enum Event {
     Parked {
         get: usize,
     },
-    /// The loader was called.
+    /// The loader was called. `of`: the first load of the same task, if this is not it.
     Started {
         batcher: usize,
         load: u64,
+        of: Option<u64>,
         keys: Vec<u32>,
     },
     /// The future of a load is gone.
@@ -151,18 +178,22 @@ pub(crate) enum Event {
         nth: usize,
         taken: bool,
     },
+    /// `of`, here and below: the first load of the task that asks, if it has loaded before.
     GateAsked {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
     },
     /// The future of a gate was dropped unfinished.
     GateLeft {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
     },
     Granted {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
         permit: usize,
         want: usize,
     },
@@ -170,16 +201,24 @@ pub(crate) enum Event {
     Spent {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
         keys: usize,
     },
     Refused {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
         ms: u64,
     },
     GatePanicked {
         batcher: usize,
         gate: usize,
+        of: Option<u64>,
+    },
+    /// From now on the keys of a load may weigh so much by the loader's measure.
+    Limit {
+        batcher: usize,
+        weight: u64,
     },
     PolicyPanicked {
         batcher: usize,
@@ -249,6 +288,31 @@ pub(crate) struct Rules {
     pub(crate) gates: usize,
     /// How late a timer may be, in microseconds.
     pub(crate) tick: u64,
+    /// No load asks for anything again, is taken apart or asks for keys, and keys weigh nothing.
+    pub(crate) plain: bool,
+    pub(crate) retry: Retries,
+    /// What is final is isolated.
+    pub(crate) isolates: bool,
+    /// The most that a batch weighs, by the builder's measure and by the loader's.
+    pub(crate) weights: Option<[u64; 2]>,
+}
+
+/// How keys are asked again; times in microseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Retries {
+    pub(crate) attempts: u32,
+    pub(crate) base: u64,
+    pub(crate) cap: u64,
+    pub(crate) budget: f64,
+}
+
+impl Retries {
+    pub(crate) const DEFAULT: Self = Self { attempts: 3, base: 250_000, cap: 20_000_000, budget: 0.2 };
+}
+
+/// What a key weighs, by both measures.
+pub(crate) fn weights(key: u32) -> [u64; 2] {
+    [1 + u64::from(key % 4), u64::from(key * 7 % 11)]
 }
 
 /// When a batch may leave; times in microseconds.

@@ -42,7 +42,7 @@ use tokio::{
 };
 
 use crate::{
-    callers::{Desk, Handle, Scene, caller},
+    callers::{Desk, Handle, Inside, Scene, caller},
     log::{Entry, Event, Kind, Log, hash},
     oracle::{Tally, Violation, judge},
     world::{Cut, World},
@@ -90,9 +90,13 @@ async fn case(world: World, entries: &mut Vec<Entry>) {
         shelf: Arc::new(Mutex::default()),
         gets: Arc::new(AtomicUsize::new(0)),
     };
-    let mut handles: Vec<_> = (0..world.batchers.len())
-        .map(|batcher| Handle::new(upstream::build(&world, batcher, &log, &scene.calm), batcher, &log))
-        .collect();
+    let open = |batcher| {
+        let inside = Arc::new(Inside::default());
+        let handle = Handle::new(upstream::build(&world, batcher, &log, &scene.calm, &inside), batcher, &log);
+        inside.open(handle.desk(), Arc::clone(&scene.gets));
+        handle
+    };
+    let mut handles: Vec<_> = (0..world.batchers.len()).map(open).collect();
     let desks: Vec<_> = handles.iter().map(Handle::desk).collect();
     let callers: Vec<_> =
         (0..world.callers).map(|number| tokio::spawn(caller(scene.clone(), number, handles.clone()))).collect();
@@ -201,7 +205,7 @@ fn shrink(seed: u64, broken: &Violation, mut cut: Cut) -> (Cut, Violation) {
         smaller.extend(halves(cut.callers).map(|callers| Cut { callers, ..cut }));
         smaller.extend(halves(cut.steps).map(|steps| Cut { steps, ..cut }));
         smaller.extend(halves(cut.batchers).map(|batchers| Cut { batchers, ..cut }));
-        smaller.extend((0..12).map(|bit| Cut { faults: cut.faults & 0xfff & !(1 << bit), ..cut }));
+        smaller.extend((0..20).map(|bit| Cut { faults: cut.faults & 0xf_ffff & !(1 << bit), ..cut }));
         smaller.extend((0..9).map(|bit| Cut { manners: cut.manners & 0x1ff & !(1 << bit), ..cut }));
         let found = smaller.into_iter().filter(|smaller| *smaller != cut).find_map(|smaller| {
             tries += 1;
@@ -266,14 +270,22 @@ fn p01_p02_p03_p04_p05_p06_p07_p08_p10_p11_p12_p13_p14_p17_hold_in_every_seeded_
     }
     assert!(seeds > 0 && sum.values > 0, "no case ran");
     println!(
-        "simulation: {seeds} cases, {:.0} virtual seconds, {} loads, {} calls, {} outcomes checked, {} values, {} hits, {} bounds",
+        "simulation: {seeds} cases, {:.0} virtual seconds, {} loads, {} calls, {} outcomes checked, {} values, {} hits, {} bounds, \
+         {} asked again, {} isolations, {} nested loads, {} cycles, {} unprocessed, {} beyond budget, {} cut by weight",
         sum.micros as f64 / 1e6,
         sum.loads,
         sum.calls,
         sum.outcomes,
         sum.values,
         sum.hits,
-        sum.bounds
+        sum.bounds,
+        sum.again,
+        sum.isolated,
+        sum.nested,
+        sum.cycles,
+        sum.unprocessed,
+        sum.unbudgeted,
+        sum.weighed,
     );
 }
 

@@ -3,12 +3,14 @@
 //! It is a model of its own: from the calls, the loads and the rules it works out who waits for what, which keys are
 //! queued in which order, and what everyone must be told. It knows the types of `log.rs` and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod flights;
+mod model;
+mod nested;
 
-use crate::log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Rules, Seen, Stamp};
+use std::collections::BTreeMap;
 
-/// Keys may seem this much older than they are.
-const EARLY: u64 = 66;
+use self::model::Model;
+use crate::log::{End, Entry, Event, Kind, Outcome, PRIMED, Rules, Stamp};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
@@ -28,6 +30,15 @@ pub(crate) struct Tally {
     pub(crate) loads: u64,
     pub(crate) bounds: u64,
     pub(crate) micros: u64,
+    /// Keys that were asked again, loads that were taken apart, loads inside loads, gets that closed a ring.
+    pub(crate) again: u64,
+    pub(crate) isolated: u64,
+    pub(crate) nested: u64,
+    pub(crate) cycles: u64,
+    /// Keys given up as unprocessed, for want of budget, and batches that weight made smaller.
+    pub(crate) unprocessed: u64,
+    pub(crate) unbudgeted: u64,
+    pub(crate) weighed: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -39,6 +50,13 @@ impl std::ops::AddAssign for Tally {
         self.loads += other.loads;
         self.bounds += other.bounds;
         self.micros += other.micros;
+        self.again += other.again;
+        self.isolated += other.isolated;
+        self.nested += other.nested;
+        self.cycles += other.cycles;
+        self.unprocessed += other.unprocessed;
+        self.unbudgeted += other.unbudgeted;
+        self.weighed += other.weighed;
     }
 }
 
@@ -52,8 +70,9 @@ fn hold(holds: bool, promise: &'static str, text: impl FnOnce() -> String) -> Ve
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Seat {
     Queued,
+    /// In a flight, which is called what its first load is called.
     Flying(u64),
-    /// Waits for the end of a load that is being dropped.
+    /// Waits for the end of a flight that is being dropped.
     Held(u64),
     Answered(Outcome),
 }
@@ -70,6 +89,8 @@ enum State {
 #[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 struct Call {
     batcher: usize,
+    /// The flight inside which it is asked.
+    inside: Option<u64>,
     kind: Kind,
     keys: Vec<u32>,
     seats: Vec<(u32, Seat)>, // of distinct keys
@@ -84,50 +105,12 @@ struct Call {
     after_quiet: bool,
 }
 
-struct Queued {
-    key: u32,
-    since: u64,
-    due: Option<u64>,
-}
-
-struct Load {
-    keys: Vec<u32>,
-    started: u64,
-    dying: Option<u64>,
-    over: bool,
-    version: u64,
-    dead: BTreeSet<u32>, // invalidated since it began
-}
-
-/// What is known of one batcher.
-struct Model {
-    rules: Rules,
-    queue: Vec<Queued>,
-    held: Vec<(u32, bool)>, // and whether a flush came since
-    loads: BTreeMap<u64, Load>,
-    running: Vec<u64>,
-    calls: Vec<usize>,
-    waiting: usize,
-    closed: bool,
-    orphaned: bool,
-    slot_free_since: u64,
-    full_since: Option<u64>,
-    at_gate: Vec<bool>,
-    granted: Vec<Option<usize>>,
-    spent: Vec<(usize, usize)>,
-    permitted: usize,
-    seen: Seen,
-    /// How often something was written, and how often it had been when the keys were last invalidated.
-    version: u64,
-    floors: BTreeMap<u32, u64>,
-    floor: u64,
-    primed: BTreeMap<usize, u64>,
-}
-
 pub(crate) struct Oracle {
     models: Vec<Model>,
     calls: BTreeMap<usize, Call>,
     quiet: bool,
+    /// By when all must be at rest, once the faults have stopped.
+    rest: Option<u64>,
     tally: Tally,
     /// What the store said of the keys of the call that is asked.
     looked: Vec<(u32, Option<Outcome>)>,
@@ -145,9 +128,7 @@ pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> 
         }
         let verdict = oracle.event(entry.at, &entry.event);
         verdict.map_err(|(promise, text)| Violation { promise, place, text })?;
-        for model in &mut oracle.models {
-            model.full_since = model.is_full().then(|| model.full_since.unwrap_or(entry.at));
-        }
+        oracle.after(entry.at);
         oracle.tally.micros = entry.at;
     }
     oracle.end().map_err(|(promise, text)| Violation { promise, place: log.len(), text })?;
@@ -156,64 +137,70 @@ pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> 
 
 impl Oracle {
     fn new(rules: &[Rules]) -> Self {
-        let model = |rules: &Rules| Model {
-            rules: *rules,
-            queue: Vec::new(),
-            held: Vec::new(),
-            loads: BTreeMap::new(),
-            running: Vec::new(),
-            calls: Vec::new(),
-            waiting: 0,
-            closed: false,
-            orphaned: false,
-            slot_free_since: 0,
-            full_since: None,
-            at_gate: vec![false; rules.gates],
-            granted: vec![None; rules.gates],
-            spent: Vec::new(),
-            permitted: usize::MAX,
-            seen: Seen::default(),
-            version: 0,
-            floors: BTreeMap::new(),
-            floor: 0,
-            primed: BTreeMap::new(),
-        };
-        let models = rules.iter().map(model).collect();
-        Self { models, calls: BTreeMap::new(), quiet: false, tally: Tally::default(), looked: Vec::new() }
+        let models = rules.iter().map(Model::new).collect();
+        let (calls, looked) = (BTreeMap::new(), Vec::new());
+        Self { models, calls, quiet: false, rest: None, tally: Tally::default(), looked }
+    }
+
+    /// What follows from any event.
+    fn after(&mut self, at: u64) {
+        for (batcher, model) in self.models.iter_mut().enumerate() {
+            if model.nests {
+                model.find_nested(at, batcher, &self.calls);
+            }
+            model.full_since = model.must_be_full().then(|| model.full_since.unwrap_or(at));
+        }
     }
 
     fn event(&mut self, at: u64, event: &Event) -> Verdict {
         match event {
-            Event::Asked { get, batcher, kind, keys, prompt } => self.asked(at, *get, *batcher, *kind, keys, *prompt),
+            Event::Asked { get, batcher, inside, kind, keys, prompt } => {
+                let inside = inside.and_then(|load| Some(self.models[*batcher].loads.get(&load)?.flight));
+                self.asked(at, *get, *batcher, inside, *kind, keys, *prompt)?;
+                self.models[*batcher].no_ring(&self.calls, *batcher)
+            }
             Event::Ended { get, with } => self.ended(at, *get, with),
             Event::Dropped { get } => self.leave(at, *get, State::Dropped),
             Event::Parked { get } => {
                 self.call(*get)?.parked = true;
                 Ok(())
             }
-            Event::Started { batcher, load, keys } => self.started(at, *batcher, *load, keys),
-            Event::Over { batcher, load, how } => self.over(at, *batcher, *load, how),
-            Event::GateAsked { batcher, gate } => {
-                let model = &mut self.models[*batcher];
-                hold(!model.queue.is_empty(), "P7", || format!("gate {gate} is asked for nothing"))?;
-                let at_gate = &mut model.at_gate[*gate];
-                hold(!std::mem::replace(at_gate, true), "P15", || format!("gate {gate} is asked twice at a time"))
+            Event::Started { batcher, load, of, keys } => match of {
+                None => self.started(at, *batcher, *load, keys),
+                Some(flight) => self.piece_started(at, *batcher, *flight, *load, keys),
+            },
+            Event::Over { batcher, load, how } => {
+                self.over(at, *batcher, *load, how)?;
+                self.models[*batcher].no_ring(&self.calls, *batcher)
             }
-            Event::GateLeft { batcher, gate } => {
-                self.models[*batcher].at_gate[*gate] = false;
+            Event::GateAsked { batcher, gate, of } => {
+                let model = &mut self.models[*batcher];
+                let wants = of.map_or(!model.queue.is_empty(), |flight| model.waits_to_start(flight));
+                hold(wants, "P7", || format!("gate {gate} is asked for nothing"))?;
+                let is_new = model.at_gate.insert((*gate, *of));
+                hold(is_new, "P15", || format!("gate {gate} is asked twice at a time"))
+            }
+            Event::GateLeft { batcher, gate, of } => {
+                self.models[*batcher].at_gate.remove(&(*gate, *of));
+                if let Some(flight) = of {
+                    self.left_gate(at, *batcher, *flight)?;
+                }
                 Ok(())
             }
-            Event::Granted { batcher, gate, permit, want } => {
+            Event::Granted { batcher, gate, of, permit, want } => {
                 let model = &mut self.models[*batcher];
-                model.at_gate[*gate] = false;
-                let live = model.queue.len().min(model.rules.limit);
-                hold(live == *want, "P15", || format!("the gate was told of {want} keys, {live} could leave"))?;
-                let had = model.granted[*gate].replace(*permit);
-                hold(had.is_none(), "P15", || format!("gate {gate} granted while an earlier permit is out"))
+                model.at_gate.remove(&(*gate, *of));
+                model.told_of(at, *of, *want, &self.calls)?;
+                let had = model.granted.insert((*gate, *of), *permit);
+                hold(had.is_none(), "P15", || format!("gate {gate} granted while an earlier permit is out"))?;
+                if let Some(flight) = of {
+                    self.passed(at, *batcher, *flight);
+                }
+                Ok(())
             }
-            Event::Spent { batcher, gate, keys } => {
+            Event::Spent { batcher, gate, of, keys } => {
                 let model = &mut self.models[*batcher];
-                let permit = model.granted[*gate].take();
+                let permit = model.granted.remove(&(*gate, *of));
                 hold(permit.is_some_and(|permit| *keys <= permit), "P15", || format!("{keys} keys on {permit:?}"))?;
                 if *keys > 0 {
                     model.spent.push((*gate, *keys));
@@ -221,16 +208,22 @@ impl Oracle {
                 }
                 Ok(())
             }
-            Event::Refused { batcher, gate, ms } => {
+            Event::Refused { batcher, gate, of, ms } => {
                 let model = &mut self.models[*batcher];
-                model.at_gate[*gate] = false;
+                model.at_gate.remove(&(*gate, *of));
                 model.seen.refused += 1;
-                self.fail_queue(at, *batcher, Outcome::Refused { ms: *ms });
+                self.turned_back(at, *batcher, *of, Outcome::Refused { ms: *ms });
                 Ok(())
             }
-            Event::GatePanicked { batcher, gate } => {
-                self.models[*batcher].at_gate[*gate] = false;
-                self.fail_queue(at, *batcher, Outcome::Panicked);
+            Event::GatePanicked { batcher, gate, of } => {
+                self.models[*batcher].at_gate.remove(&(*gate, *of));
+                self.turned_back(at, *batcher, *of, Outcome::Panicked);
+                Ok(())
+            }
+            Event::Limit { batcher, weight } => {
+                if let Some(most) = &mut self.models[*batcher].most {
+                    most[1] = *weight;
+                }
                 Ok(())
             }
             Event::PolicyPanicked { batcher } => {
@@ -266,9 +259,15 @@ impl Oracle {
             }
             Event::Primed { batcher, key, nth, taken } => self.primed(at, *batcher, *key, *nth, *taken),
             Event::Stats { batcher, seen } => self.models[*batcher].stats(*seen),
-            Event::Calm | Event::Looked { .. } | Event::Priming { .. } => Ok(()),
+            Event::Calm => {
+                self.rest = self.bound_of_rest(at);
+                Ok(())
+            }
+            Event::Looked { .. } | Event::Priming { .. } => Ok(()),
             Event::Quiet => {
                 self.quiet = true;
+                let late = self.rest.map_or(0, |rest| at.saturating_sub(rest));
+                hold(late == 0, "P2", || format!("it comes to rest {late} µs late"))?;
                 self.at_rest()
             }
             Event::Alive { keys, values } => {
@@ -285,7 +284,17 @@ impl Oracle {
 
     // ---- calls -------------------------------------------------------------------------------------------------
 
-    fn asked(&mut self, at: u64, get: usize, batcher: usize, kind: Kind, keys: &[u32], prompt: bool) -> Verdict {
+    #[expect(clippy::too_many_arguments, reason = "what a call is")]
+    fn asked(
+        &mut self,
+        at: u64,
+        get: usize,
+        batcher: usize,
+        inside: Option<u64>,
+        kind: Kind,
+        keys: &[u32],
+        prompt: bool,
+    ) -> Verdict {
         hold(!self.calls.contains_key(&get), "P1", || format!("call {get} is asked twice"))?;
         let model = &mut self.models[batcher];
         let mut distinct = Vec::<(u32, Seat)>::new();
@@ -316,6 +325,10 @@ impl Oracle {
         }
         let refused = match () {
             () if distinct.is_empty() => None,
+            () if inside.is_some() => inside.and_then(|flight| {
+                let cycle = distinct.iter().any(|(key, _)| model.closes_ring(*key, flight, &self.calls, batcher));
+                cycle.then_some(Outcome::Cycle)
+            }),
             () if model.closed => Some(Outcome::Closed),
             () if model.waiting + distinct.len() > model.rules.capacity => Some(Outcome::Overloaded),
             () => None,
@@ -324,6 +337,7 @@ impl Oracle {
             hits.clear();
         }
         self.tally.calls += 1;
+        self.tally.cycles += u64::from(refused == Some(Outcome::Cycle));
         self.tally.hits += hits.len() as u64;
         model.seen.store_hits += hits.len() as u64;
         let mut bound = (ended || distinct.is_empty() && hit).then_some(at);
@@ -337,7 +351,8 @@ impl Oracle {
             for (key, seat) in &mut distinct {
                 *seat = model.sit(*key, at);
             }
-            model.waiting += distinct.len();
+            model.wait(inside, distinct.len());
+            model.nests |= inside.is_some();
             model.calls.push(get);
             if bound.is_none() && !distinct.iter().any(|(_, seat)| matches!(seat, Seat::Held(_))) {
                 bound = model.bound(at);
@@ -348,6 +363,7 @@ impl Oracle {
         let (keys, bound, after_quiet) = (keys.to_vec(), bound.filter(|_| prompt), self.quiet);
         let call = Call {
             batcher,
+            inside,
             kind,
             keys,
             seats: distinct,
@@ -393,6 +409,7 @@ impl Oracle {
         if let Some(bound) = call.bound {
             let hostages = self.models[call.batcher].calls.iter().any(|other| self.calls[other].parked);
             let promise = match call.state {
+                State::Refused(Outcome::Cycle) => "P2",
                 State::Refused(_) => "P12",
                 _ if hostages => "P8",
                 _ => "P2",
@@ -424,6 +441,8 @@ impl Oracle {
             {
                 "P14"
             }
+            (Some(Outcome::Cycle | Outcome::Unprocessed { .. }), _)
+            | (_, Outcome::Cycle | Outcome::Unprocessed { .. }) => "P2",
             (Some(Outcome::Closed), _) | (_, Outcome::Closed | Outcome::Aborted) => "P17",
             (Some(Outcome::Overloaded), _) => "P11",
             (_, Outcome::Overloaded) => "P12",
@@ -443,12 +462,12 @@ impl Oracle {
         let call = self.call(get)?;
         hold(!matches!(call.state, State::Ended | State::Dropped), "P1", || format!("call {get} ended before"))?;
         call.state = state;
-        let (batcher, seats) = (call.batcher, std::mem::take(&mut call.seats));
+        let (batcher, inside, seats) = (call.batcher, call.inside, std::mem::take(&mut call.seats));
         let model = &mut self.models[batcher];
         model.calls.retain(|known| *known != get);
         for (key, seat) in seats {
             if !matches!(seat, Seat::Answered(_)) {
-                model.waiting -= 1;
+                model.answered(inside);
             }
             let others =
                 model.calls.iter().any(|call| self.calls[call].seats.iter().any(|(k, s)| (*k, *s) == (key, seat)));
@@ -457,13 +476,14 @@ impl Oracle {
                     model.queue.retain(|queued| queued.key != key);
                     model.seen.keys_abandoned += 1;
                 }
-                Seat::Held(_) if !others => model.held.retain(|held| held.0 != key),
-                Seat::Flying(load) if model.rules.aborts => {
+                Seat::Held(_) if !others => model.held.retain(|held| held.key != key),
+                Seat::Flying(flight) if model.rules.aborts => {
                     let calls = model.calls.iter().map(|call| &self.calls[call]);
-                    let wanted = calls.flat_map(|call| &call.seats).any(|(_, seat)| *seat == Seat::Flying(load));
+                    let wanted = calls.flat_map(|call| &call.seats).any(|(_, seat)| *seat == Seat::Flying(flight));
                     // the seats of this call that are still to be looked at have left their places already
-                    if let Some(load) = model.loads.get_mut(&load).filter(|load| !wanted && load.dying.is_none()) {
-                        load.dying = Some(at);
+                    let flight = model.flights.get_mut(&flight).filter(|flight| !wanted && flight.dying.is_none());
+                    if let Some(flight) = flight {
+                        flight.dying = Some(at);
                         model.seen.loads_abandoned += 1;
                     }
                 }
@@ -475,12 +495,12 @@ impl Oracle {
 
     fn answer(&mut self, at: u64, batcher: usize, told: impl Fn(u32, Seat) -> Option<Outcome>) {
         let model = &mut self.models[batcher];
-        for get in &model.calls {
-            let call = self.calls.get_mut(get).expect("listed");
+        for get in model.calls.clone() {
+            let call = self.calls.get_mut(&get).expect("listed");
             for (key, seat) in &mut call.seats {
                 if let Some(outcome) = told(*key, *seat) {
                     *seat = Seat::Answered(outcome);
-                    model.waiting -= 1;
+                    model.answered(call.inside);
                 }
             }
             let answered = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(_));
@@ -494,7 +514,7 @@ impl Oracle {
     /// A value that comes from no load answers those who are in none, and before a store it is what later gets see.
     fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool) -> Verdict {
         let model = &mut self.models[batcher];
-        let of_key = model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.0 == key);
+        let of_key = model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.key == key);
         hold(taken == of_key || model.rules.store, "P13", || format!("prime of {key} says {taken}"))?;
         if model.rules.store && taken {
             model.invalidate(Some(key));
@@ -502,7 +522,7 @@ impl Oracle {
         model.primed.insert(nth, model.version);
         if taken {
             model.queue.retain(|queued| queued.key != key);
-            model.held.retain(|held| held.0 != key);
+            model.held.retain(|held| held.key != key);
             let outcome = Outcome::Found(Stamp { batcher, load: PRIMED, key, nth });
             let waits = |known, seat| known == key && matches!(seat, Seat::Queued | Seat::Held(_));
             self.answer(at, batcher, |known, seat| waits(known, seat).then_some(outcome));
@@ -513,110 +533,6 @@ impl Oracle {
     fn fail_queue(&mut self, at: u64, batcher: usize, outcome: Outcome) {
         self.models[batcher].queue.clear();
         self.answer(at, batcher, |_, seat| (seat == Seat::Queued).then_some(outcome));
-    }
-
-    // ---- loads -------------------------------------------------------------------------------------------------
-
-    fn started(&mut self, at: u64, batcher: usize, load: u64, keys: &[u32]) -> Verdict {
-        let model = &mut self.models[batcher];
-        let (rules, queued) = (model.rules, model.queue.len());
-        self.tally.loads += 1;
-        hold(!keys.is_empty() && keys.len() <= rules.limit, "P5", || {
-            format!("a batch of {}, the limit is {}", keys.len(), rules.limit)
-        })?;
-        let distinct = keys.iter().enumerate().all(|(place, key)| !keys[..place].contains(key));
-        hold(distinct, "P5", || format!("keys twice in {keys:?}"))?;
-        hold(model.running.len() < rules.slots, "P6", || format!("load {load} has none of {} slots", rules.slots))?;
-        for key in keys {
-            let carrier = model.running.iter().find(|other| model.loads[other].carries(*key));
-            hold(carrier.is_none() || !rules.join_in_flight, "P4", || {
-                format!("key {key} is in loads {carrier:?} and {load}")
-            })?;
-            let wanted = model.queue.iter().any(|queued| queued.key == *key);
-            hold(wanted, "P7", || format!("nobody waits for key {key} of load {load}"))?;
-        }
-        let first = keys.iter().zip(&model.queue).all(|(key, queued)| *key == queued.key);
-        hold(first, "P5", || format!("load {load} does not begin with the first of {queued} keys"))?;
-        let mut spent = std::mem::take(&mut model.spent);
-        spent.sort_unstable();
-        let due: Vec<_> = (0..rules.gates).map(|gate| (gate, keys.len())).collect();
-        hold(spent == due, "P15", || format!("a load of {} spent {spent:?} (gate, keys)", keys.len()))?;
-        let most = queued.min(rules.limit).min(std::mem::replace(&mut model.permitted, usize::MAX));
-        hold(keys.len() == most, "P5", || format!("{} keys were sent, {most} could have left", keys.len()))?;
-        if rules.gates == 0 {
-            model.in_time(at)?;
-        }
-        model.queue.drain(..keys.len());
-        model.running.push(load);
-        let known = model.loads.insert(load, Load::new(keys, at, model.version));
-        hold(known.is_none(), "P4", || format!("load {load} began twice"))?;
-        model.seen.loads += 1;
-        model.seen.keys_sent += keys.len() as u64;
-        for get in &model.calls {
-            for (key, seat) in &mut self.calls.get_mut(get).expect("listed").seats {
-                if *seat == Seat::Queued && keys.contains(key) {
-                    *seat = Seat::Flying(load);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn over(&mut self, at: u64, batcher: usize, number: u64, how: &How) -> Verdict {
-        let model = &mut self.models[batcher];
-        let rules = model.rules;
-        let load = model.loads.get_mut(&number).filter(|load| !load.over);
-        let load = load.ok_or(("P6", format!("load {number} ended twice, or never began")))?;
-        load.over = true;
-        if model.running.len() == rules.slots {
-            model.slot_free_since = at;
-        }
-        model.running.retain(|running| *running != number);
-        let (started, dying, keys) = (load.started, load.dying, load.keys.clone());
-        if let Some(timeout) = rules.timeout {
-            let late = at.saturating_sub(started.saturating_add(timeout));
-            hold(late <= rules.tick, "P2", || format!("load {number} ended {late} µs after its timeout"))?;
-        }
-        if let Some(dying) = dying {
-            hold(*how == How::Dropped && at == dying, "P7", || {
-                format!("load {number} went on for {} µs with nobody waiting: {how:?}", at - dying)
-            })?;
-            for key in keys {
-                let mut held = false;
-                for get in &model.calls {
-                    for (known, seat) in &mut self.calls.get_mut(get).expect("listed").seats {
-                        if (*known, *seat) == (key, Seat::Held(number)) {
-                            (*seat, held) = (Seat::Queued, true);
-                        }
-                    }
-                }
-                if held {
-                    let flushed = model.held.contains(&(key, true));
-                    model.held.retain(|held| held.0 != key);
-                    if flushed {
-                        let due = model.queue.iter().take_while(|queued| queued.due.is_some()).count();
-                        model.queue.insert(due, Queued { key, since: at, due: Some(at) });
-                    } else {
-                        model.enqueue(key, at);
-                    }
-                }
-            }
-            return Ok(());
-        }
-        if *how == How::Dropped {
-            let in_time = rules.timeout.is_some_and(|timeout| at >= started.saturating_add(timeout));
-            hold(in_time, "P7", || format!("load {number} was dropped while somebody waited for it"))?;
-        }
-        if let How::Answered(said) = how {
-            model.seen.foreign += said.iter().filter(|(key, _)| !keys.contains(key)).count() as u64;
-            let again = |(place, (key, _)): &(usize, &(u32, bool))| {
-                keys.contains(key) && said[..*place].iter().any(|(other, _)| other == key)
-            };
-            model.seen.repeated += said.iter().enumerate().filter(again).count() as u64;
-        }
-        let told = |key| told(batcher, number, &keys, how, key);
-        self.answer(at, batcher, |key, seat| (seat == Seat::Flying(number)).then(|| told(key)));
-        Ok(())
     }
 
     // ---- ends --------------------------------------------------------------------------------------------------
@@ -630,7 +546,7 @@ impl Oracle {
         for (batcher, model) in self.models.iter().enumerate() {
             let rests = model.queue.is_empty() && model.running.is_empty() && model.spent.is_empty();
             hold(rests, "P2", || format!("batcher {batcher} does not rest"))?;
-            let given_back = model.granted.iter().all(Option::is_none) && !model.at_gate.contains(&true);
+            let given_back = model.granted.is_empty() && model.at_gate.is_empty();
             hold(given_back, "P15", || format!("batcher {batcher} keeps a permit or a place at a gate"))?;
         }
         Ok(())
@@ -644,25 +560,6 @@ impl Oracle {
     }
 }
 
-/// What a load that said this tells those who wait for a key.
-fn told(batcher: usize, load: u64, keys: &[u32], how: &How, key: u32) -> Outcome {
-    let stamp = |key, nth| Stamp { batcher, load, key, nth };
-    match how {
-        How::Answered(said) => {
-            let find = |value| said.iter().position(|known| *known == (key, value)).map(|nth| stamp(key, nth));
-            let value = find(true).map(Outcome::Found);
-            value.or_else(|| find(false).map(Outcome::Key)).unwrap_or(Outcome::Absent)
-        }
-        How::InOrder(got) if *got == keys.len() => {
-            Outcome::Found(stamp(key, keys.iter().position(|known| *known == key).unwrap_or(usize::MAX)))
-        }
-        How::InOrder(got) => Outcome::Miscounted { asked: keys.len(), got: *got },
-        How::Failed => Outcome::Load(stamp(0, 0)),
-        How::Panicked => Outcome::Panicked,
-        How::Dropped => Outcome::TimedOut,
-    }
-}
-
 impl Kind {
     /// Whether this outcome of one key ends the whole call.
     fn fails(self, outcome: &Outcome) -> bool {
@@ -670,160 +567,5 @@ impl Kind {
             (_, Outcome::Found(_)) | (Self::FindMany, Outcome::Absent) => false,
             (many, _) => matches!(many, Self::GetMany | Self::FindMany),
         }
-    }
-}
-
-impl Load {
-    fn new(keys: &[u32], started: u64, version: u64) -> Self {
-        Self { keys: keys.to_vec(), started, dying: None, over: false, version, dead: BTreeSet::new() }
-    }
-
-    /// Whether it may answer later gets of a key.
-    fn carries(&self, key: u32) -> bool {
-        self.keys.contains(&key) && !self.dead.contains(&key)
-    }
-}
-
-impl Model {
-    /// Later gets see nothing that a load says which runs now.
-    fn invalidate(&mut self, key: Option<u32>) {
-        self.version += 1;
-        match key {
-            Some(key) => drop(self.floors.insert(key, self.version)),
-            None => self.floor = self.version,
-        }
-        for load in &self.running {
-            let load = self.loads.get_mut(load).expect("listed");
-            if load.dying.is_none() {
-                let keys = load.keys.iter().copied();
-                load.dead.extend(keys.filter(|known| key.is_none_or(|key| key == *known)));
-            }
-        }
-    }
-
-    fn floor_of(&self, key: u32) -> u64 {
-        self.floors.get(&key).copied().unwrap_or_default().max(self.floor)
-    }
-
-    /// What was written when the load of a value began.
-    fn version_of(&self, stamp: Stamp) -> Option<u64> {
-        match stamp.load {
-            PRIMED => self.primed.get(&stamp.nth).copied(),
-            load => self.loads.get(&load).map(|load| load.version),
-        }
-    }
-
-    /// Something is in the store now.
-    fn kept(&self, key: u32, what: Outcome) -> Verdict {
-        let (Outcome::Found(stamp) | Outcome::Load(stamp) | Outcome::Key(stamp)) = what else {
-            return hold(what == Outcome::Absent, "P10", || format!("{what:?} of {key} is stored"));
-        };
-        if stamp.load == PRIMED {
-            return hold(stamp.key == key, "P3", || format!("{stamp:?} is stored of {key}"));
-        }
-        let load = self.loads.get(&stamp.load).filter(|load| load.over && load.keys.contains(&key));
-        let load = load.ok_or(("P3", format!("{what:?} is stored of {key}, and no load has said so")))?;
-        hold(!load.dead.contains(&key), "P13", || format!("{what:?} is stored of {key}, invalidated since it began"))
-    }
-
-    /// Whether a get of this key shares an answer that is to come.
-    fn joins(&self, key: u32) -> bool {
-        let carrier = self.running.iter().map(|load| &self.loads[load]).find(|load| load.carries(key));
-        self.queue.iter().any(|queued| queued.key == key)
-            || self.held.iter().any(|held| held.0 == key)
-            || self.rules.join_in_flight && carrier.is_some_and(|load| load.dying.is_none())
-    }
-
-    fn enqueue(&mut self, key: u32, at: u64) {
-        self.queue.push(Queued { key, since: at, due: None });
-        if self.closed || self.orphaned {
-            self.make_due(at);
-        }
-    }
-
-    fn make_due(&mut self, at: u64) {
-        for queued in &mut self.queue {
-            queued.due.get_or_insert(at);
-        }
-        for held in &mut self.held {
-            held.1 = true;
-        }
-    }
-
-    /// Where a new get of this key has its place.
-    fn sit(&mut self, key: u32, at: u64) -> Seat {
-        let carrier = self.running.iter().find(|load| self.loads[load].carries(key));
-        let seat = match carrier.filter(|_| self.rules.join_in_flight) {
-            _ if self.queue.iter().any(|queued| queued.key == key) => Seat::Queued,
-            Some(load) if self.loads[load].dying.is_some() => {
-                let load = *load;
-                if !self.held.iter().any(|held| held.0 == key) {
-                    self.held.push((key, false));
-                }
-                Seat::Held(load)
-            }
-            Some(load) => Seat::Flying(*load),
-            None => {
-                self.enqueue(key, at);
-                return Seat::Queued;
-            }
-        };
-        self.seen.joins += 1;
-        seat
-    }
-
-    /// When a get that is queued now must have its answer (P2), if that is a number.
-    fn bound(&self, at: u64) -> Option<u64> {
-        let window = match self.rules.leaves {
-            Leaves::AtOnce => 0,
-            Leaves::Window(window) | Leaves::Within(window) => window,
-            Leaves::Due | Leaves::Count(..) | Leaves::Own => return None,
-        };
-        let timeout = self.rules.timeout.filter(|_| self.rules.gates == 0)?;
-        let flying: usize = self.running.iter().map(|load| self.loads[load].keys.len()).sum();
-        let ahead = (self.queue.len().saturating_sub(1) + flying) as u64;
-        let waves = ahead.div_ceil((self.rules.limit as u64).saturating_mul(self.rules.slots as u64));
-        Some(at + window + waves * timeout + timeout + (waves + 2) * self.rules.tick)
-    }
-
-    /// Whether the batch that leaves now is neither late nor early (P5).
-    fn in_time(&self, at: u64) -> Verdict {
-        let Some(first) = self.queue.first() else { return Ok(()) };
-        let (ready, tick) = match self.rules.leaves {
-            Leaves::AtOnce => (Some(first.since), 0),
-            Leaves::Window(window) | Leaves::Within(window) | Leaves::Count(_, window) => {
-                (Some(first.since + window), self.rules.tick)
-            }
-            Leaves::Due | Leaves::Own => (None, 0),
-        };
-        let ready = ready.map(|ready| ready + tick).into_iter().chain(first.due).chain(self.full_since).min();
-        if let Some(ready) = ready {
-            let ready = ready.max(self.slot_free_since);
-            hold(at <= ready, "P5", || format!("the batch of key {} leaves {} µs late", first.key, at - ready))?;
-        }
-        let early = match self.rules.leaves {
-            Leaves::Window(window) | Leaves::Count(_, window) => at + EARLY < first.since + window,
-            Leaves::Due => true,
-            _ => false,
-        };
-        let early = early && first.due.is_none() && self.full_since.is_none();
-        hold(!early, "P5", || format!("the batch of key {} leaves early", first.key))
-    }
-
-    /// Whether the batch must leave at once.
-    fn is_full(&self) -> bool {
-        let (most, full) = match self.rules.leaves {
-            Leaves::Due => return false,
-            Leaves::Count(most, _) => (most, self.waiting >= self.rules.capacity),
-            _ => (usize::MAX, self.waiting >= self.rules.capacity),
-        };
-        !self.queue.is_empty() && (full || self.queue.len() >= self.rules.limit.min(most))
-    }
-
-    fn stats(&self, seen: Seen) -> Verdict {
-        let (queued, in_flight, waiting) = (self.queue.len(), self.running.len(), self.waiting);
-        let must = Seen { queued, in_flight, waiting, ..self.seen };
-        hold(seen.waiting <= self.rules.capacity, "P11", || format!("{} wait", seen.waiting))?;
-        hold(seen == must, "stats", || format!("stats are {seen:?} and should be {must:?}"))
     }
 }

@@ -1,12 +1,13 @@
 //! What stands behind a batcher: a loader, gates and policies that misbehave as the world says, until calm comes.
 
+mod loads;
+
 use std::{
     cell::Cell,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     hash::{Hash, Hasher},
     num::NonZeroUsize,
     panic::resume_unwind,
-    pin::Pin,
     sync::{
         Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -15,14 +16,19 @@ use std::{
 };
 
 use multiget::{
-    Abandon, Answers, Batcher, Decision, Dispatch, Error, Gate, Loader, Moment, Permit, Reason, Refused, Store, Stored,
-    Want, WeakBatcher, async_trait,
+    Abandon, Batcher, Decision, Dispatch, Error, Gate, Moment, Permit, Reason, Refused, Retry, Store, Stored, Want,
+    WeakBatcher, async_trait,
 };
-use tokio::{task::yield_now, time::sleep};
+use tokio::{
+    task::{self, yield_now},
+    time::sleep,
+};
 
+use self::loads::Upstream;
 use crate::{
-    log::{Event, How, Log, Outcome, PRIMED, Stamp},
-    world::{COUNT_MICROS, Fault, GateShape, Own, Policy, Rng, Shape, StoreShape, World},
+    callers::Inside,
+    log::{Event, Log, Outcome, PRIMED, Stamp, Verdict, weights},
+    world::{COUNT_MICROS, GateShape, Own, Policy, Rng, StoreShape, World},
 };
 
 thread_local! {
@@ -107,7 +113,7 @@ impl Drop for Value {
 
 /// The error of a load or of a key.
 #[derive(Debug)]
-pub(crate) struct Ill(pub(crate) Stamp);
+pub(crate) struct Ill(pub(crate) Stamp, Verdict);
 
 pub(crate) type Sim = Batcher<Id, Value, Ill>;
 
@@ -123,9 +129,16 @@ struct Behind {
     seed: u64,
     batcher: usize,
     calm: Arc<AtomicBool>,
+    /// The first load of each task.
+    tasks: Arc<Mutex<HashMap<task::Id, u64>>>,
 }
 
 impl Behind {
+    /// The first load of this task.
+    fn of(&self) -> Option<u64> {
+        self.tasks.lock().unwrap().get(&task::try_id()?).copied()
+    }
+
     fn is_calm(&self) -> bool {
         self.calm.load(Ordering::Relaxed)
     }
@@ -135,9 +148,16 @@ impl Behind {
     }
 }
 
-pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicBool>) -> Sim {
+pub(crate) fn build(
+    world: &World,
+    batcher: usize,
+    log: &Log,
+    calm: &Arc<AtomicBool>,
+    inside: &Arc<Inside>,
+) -> Sim {
     let shape = &world.batchers[batcher];
-    let behind = Behind { log: log.clone(), seed: world.seed, batcher, calm: Arc::clone(calm) };
+    let (log, calm) = (log.clone(), Arc::clone(calm));
+    let behind = Behind { log, seed: world.seed, batcher, calm, tasks: Arc::default() };
     let dispatch = match shape.policy {
         Policy::Adaptive { micros } => Dispatch::adaptive().max_delay(Duration::from_micros(micros)),
         Policy::Settle { micros } => Dispatch::settle().max_delay(Duration::from_micros(micros)),
@@ -158,6 +178,15 @@ pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicB
     if let Some(keys) = shape.max_batch {
         builder = builder.max_batch(keys);
     }
+    if let Some(retry) = shape.growth.retry {
+        let (base, cap) = (Duration::from_millis(retry.base_ms), Duration::from_millis(retry.cap_ms));
+        let retry = Retry::new(retry.attempts).backoff(base, cap).budget(retry.budget);
+        builder = builder.retry(retry.seed(world.seed)).retry_if(|ill: &Ill| ill.1 == Verdict::Soft);
+    }
+    if let Some(most) = shape.growth.weights.and_then(|both| both.builders) {
+        builder = builder.max_weight(most, |id: &Id| weights(id.key)[0]);
+    }
+    builder = builder.isolate_failures(shape.growth.isolates);
     for (gate, gate_shape) in shape.gates.iter().enumerate().skip(1) {
         builder = builder.gate(Turnstile::new(&behind, gate, *gate_shape));
     }
@@ -166,7 +195,7 @@ pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicB
         builder = builder.store(Arc::clone(shelf));
     }
     let gate = shape.gates.first().map(|first| Arc::new(Turnstile::new(&behind, 0, *first)) as Arc<dyn Gate>);
-    let sim = builder.build(Upstream { behind, shape: shape.clone(), loads: AtomicU64::new(0), gate }).unwrap();
+    let sim = builder.build(Upstream::new(behind, shape.clone(), gate, Arc::clone(inside))).unwrap();
     if let Some(shelf) = shelf {
         assert!(shelf.batcher.set(sim.downgrade()).is_ok());
     }
@@ -299,131 +328,6 @@ impl Store<Id, Value, Ill> for Shelf {
     }
 }
 
-// ---- the loader ------------------------------------------------------------------------------------------------
-
-struct Upstream {
-    behind: Behind,
-    shape: Shape,
-    loads: AtomicU64,
-    gate: Option<Arc<dyn Gate>>,
-}
-
-/// Says when the future of a load is gone, and what it had said by then.
-struct Course {
-    behind: Behind,
-    load: u64,
-    how: How,
-}
-
-impl Drop for Course {
-    fn drop(&mut self) {
-        let how = std::mem::replace(&mut self.how, How::Dropped);
-        self.behind.log.note(Event::Over { batcher: self.behind.batcher, load: self.load, how });
-    }
-}
-
-type Said = Result<Answers<Id, Value, Ill>, Ill>;
-
-impl Loader for Upstream {
-    type Key = Id;
-    type Value = Value;
-    type Error = Ill;
-
-    fn load<'a, 'b>(&'a self, keys: Vec<Id>) -> Pin<Box<dyn Future<Output = Said> + Send + 'b>>
-    where
-        'a: 'b,
-        Self: 'b,
-    {
-        let (behind, load) = (self.behind.clone(), self.loads.fetch_add(1, Ordering::Relaxed));
-        let asked = keys.iter().map(|id| id.key).collect();
-        behind.log.note(Event::Started { batcher: behind.batcher, load, keys: asked });
-        let mut rng = behind.rng(3, load);
-        let fault = (!behind.is_calm() && !self.shape.faults.is_empty() && rng.percent(self.shape.ill))
-            .then(|| rng.pick(&self.shape.faults));
-        let mut course = Course { behind, load, how: How::Dropped };
-        if fault == Some(Fault::PanicAtOnce) {
-            course.how = How::Panicked;
-            panic_as_planned();
-        }
-        Box::pin(run(course, keys, self.shape.clone(), fault, rng))
-    }
-
-    fn max_keys(&self) -> Option<usize> {
-        self.shape.max_keys
-    }
-
-    fn gate(&self) -> Option<Arc<dyn Gate>> {
-        self.gate.clone()
-    }
-}
-
-async fn run(mut course: Course, keys: Vec<Id>, shape: Shape, fault: Option<Fault>, mut rng: Rng) -> Said {
-    if fault == Some(Fault::PanicFirstPoll) {
-        course.how = How::Panicked;
-        panic_as_planned();
-    }
-    let most = if fault == Some(Fault::Slow) { shape.timeout_ms.unwrap_or(200) * 10 } else { shape.delay_ms };
-    let delay = rng.below(most + 1);
-    if rng.percent(30) {
-        yield_now().await;
-    }
-    if delay > 0 {
-        sleep(Duration::from_millis(delay)).await;
-    }
-    if fault == Some(Fault::Storm) {
-        for _ in 0..rng.below(200) {
-            yield_now().await;
-        }
-    }
-    let (batcher, load) = (course.behind.batcher, course.load);
-    let stamp = |key, nth| Stamp { batcher, load, key, nth };
-    let mut said: Vec<(u32, bool)> = keys.iter().map(|id| (id.key, true)).collect();
-    match fault {
-        Some(Fault::Never) => std::future::pending().await,
-        Some(Fault::PanicLater) => {
-            yield_now().await;
-            course.how = How::Panicked;
-            panic_as_planned();
-        }
-        Some(Fault::Error) => {
-            course.how = How::Failed;
-            return Err(Ill(stamp(0, 0)));
-        }
-        Some(Fault::Miscounts) => {
-            let got = if rng.percent(50) { keys.len() + 1 } else { keys.len() - 1 };
-            course.how = How::InOrder(got);
-            return Ok(Answers::in_order((0..got).map(|nth| Value::new(stamp(0, nth))).collect()));
-        }
-        None if rng.percent(20) => {
-            course.how = How::InOrder(keys.len());
-            let values = keys.iter().enumerate().map(|(nth, id)| Value::new(stamp(id.key, nth)));
-            return Ok(Answers::in_order(values.collect()));
-        }
-        Some(Fault::Forgets) => said.retain(|_| !rng.percent(40)),
-        Some(Fault::Foreign) => {
-            said.extend((0..rng.below(4)).map(|_| (rng.below(80) as u32, true)));
-            said.push((1_000_000, true));
-        }
-        Some(Fault::Twice) => {
-            let again = said.iter().map(|(key, _)| (*key, rng.percent(50))).collect::<Vec<_>>();
-            said.extend(again);
-        }
-        Some(Fault::KeyErrors) => said.iter_mut().for_each(|(_, is_value)| *is_value = rng.percent(50)),
-        _ => {}
-    }
-    if rng.percent(50) {
-        for place in (1..said.len()).rev() {
-            said.swap(place, rng.up_to(place));
-        }
-    }
-    course.how = How::Answered(said.clone());
-    let answer = |(nth, (key, is_value)): (usize, (u32, bool))| {
-        let stamp = stamp(key, nth);
-        (Id::new(key, shape.hashes), if is_value { Ok(Value::new(stamp)) } else { Err(Ill(stamp)) })
-    };
-    Ok(said.into_iter().enumerate().map(answer).collect())
-}
-
 // ---- gates -----------------------------------------------------------------------------------------------------
 
 struct Turnstile {
@@ -451,7 +355,10 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if !self.over {
-            self.of.behind.log.note(Event::GateLeft { batcher: self.of.behind.batcher, gate: self.of.gate });
+            self.of.behind.log.note({
+                let (batcher, gate, of) = (self.of.behind.batcher, self.of.gate, self.of.behind.of());
+                Event::GateLeft { batcher, gate, of }
+            });
         }
     }
 }
@@ -461,7 +368,8 @@ impl Gate for Turnstile {
     async fn pass(&self, want: &Want) -> Result<Permit, Refused> {
         let (behind, gate, batcher) = (&self.behind, self.gate, self.behind.batcher);
         let mut rng = behind.rng(4 + gate as u64 * 100, self.passes.fetch_add(1, Ordering::Relaxed));
-        behind.log.note(Event::GateAsked { batcher, gate });
+        let of = behind.of();
+        behind.log.note(Event::GateAsked { batcher, gate, of });
         let mut place = Place { of: self, over: false };
         while self.shape.shut && !behind.is_calm() {
             sleep(Duration::from_millis(20)).await;
@@ -474,21 +382,21 @@ impl Gate for Turnstile {
         }
         if rng.percent(self.shape.panics) && !behind.is_calm() {
             place.over = true;
-            behind.log.note(Event::GatePanicked { batcher, gate });
+            behind.log.note(Event::GatePanicked { batcher, gate, of });
             panic_as_planned();
         }
         place.over = true;
         if rng.percent(self.shape.refuses) && !behind.is_calm() {
             let ms = rng.below(1000);
-            behind.log.note(Event::Refused { batcher, gate, ms });
+            behind.log.note(Event::Refused { batcher, gate, of, ms });
             return Err(Refused::new(Duration::from_millis(ms)));
         }
         let permit = self.shape.few.map_or(usize::MAX, |few| rng.up_to(few - 1) + 1);
-        behind.log.note(Event::Granted { batcher, gate, permit, want: want.keys().get() });
+        behind.log.note(Event::Granted { batcher, gate, of, permit, want: want.keys().get() });
         self.open.store(true, Ordering::Relaxed);
         let (log, open) = (behind.log.clone(), Arc::clone(&self.open));
         let spend = move |keys| {
-            log.note(Event::Spent { batcher, gate, keys });
+            log.note(Event::Spent { batcher, gate, of, keys });
             open.store(keys == 0, Ordering::Relaxed);
         };
         Ok(Permit::with(NonZeroUsize::new(permit).unwrap(), spend))

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::log::{Leaves, Rules};
+use crate::log::{Leaves, Retries, Rules};
 
 /// The one source of chance: splitmix64.
 #[derive(Clone, Debug)]
@@ -161,8 +161,106 @@ pub(crate) struct StoreShape {
     pub(crate) mischief: u64,
 }
 
+/// How keys are asked again; times in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetryShape {
+    pub(crate) attempts: u32,
+    pub(crate) base_ms: u64,
+    pub(crate) cap_ms: u64,
+    pub(crate) budget: f64,
+}
+
+/// What else a load may say, one bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Twist {
+    /// Some keys, or all, stay unprocessed.
+    Unprocessed,
+    /// The load fails, with a verdict.
+    Verdict,
+    /// Single keys fail, with verdicts.
+    KeyVerdicts,
+}
+
+impl Twist {
+    pub(crate) const ALL: [Self; 3] = [Self::Unprocessed, Self::Verdict, Self::KeyVerdicts];
+}
+
+/// Loads that ask their own batcher; chances in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NestShape {
+    pub(crate) asks: u64,
+    /// One key, the next above, again and again.
+    pub(crate) deep: bool,
+    /// Waits for the answers no longer than this; none: until they are there.
+    pub(crate) patience_ms: Option<u64>,
+}
+
+/// What batches may weigh.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WeightShape {
+    pub(crate) builders: Option<u64>,
+    pub(crate) loaders: Option<u64>,
+    /// The loader's limit is one less from each so manyth load on; zero: it stays.
+    pub(crate) shrinks: u64,
+}
+
+/// Keys asked again, isolation, loads inside loads, weights: each may be there or not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Growth {
+    pub(crate) retry: Option<RetryShape>,
+    pub(crate) twists: Vec<Twist>,
+    /// How many loads of a hundred have one of them.
+    pub(crate) twisted: u64,
+    /// One key of so many fails every load it is in.
+    pub(crate) poison: Option<u32>,
+    pub(crate) isolates: bool,
+    pub(crate) nests: Option<NestShape>,
+    pub(crate) weights: Option<WeightShape>,
+}
+
+impl Growth {
+    fn is_plain(&self) -> bool {
+        let asks = self.nests.is_some() || self.weights.is_some();
+        self.twists.is_empty() && self.poison.is_none() && !self.isolates && !asks
+    }
+
+    fn draw(rng: &mut Rng, cut: Cut) -> Self {
+        let plain = rng.percent(40);
+        let mut on = |bit: u32, percent: u64| rng.percent(percent) && !plain && cut.faults & (1 << (12 + bit)) != 0;
+        let on: Vec<bool> =
+            [45, 45, 45, 40, 30, 40, 35, 50].into_iter().zip(0..).map(|(percent, bit)| on(bit, percent)).collect();
+        let twists: Vec<_> = Twist::ALL.into_iter().zip(&on).filter(|(_, on)| **on).map(|(twist, _)| twist).collect();
+        let retry = RetryShape {
+            attempts: rng.pick(&[1, 2, 3, 3, 5]),
+            base_ms: rng.pick(&[1, 1, 10, 50]),
+            cap_ms: rng.pick(&[50, 80, 300]),
+            budget: rng.pick(&[0.0, 0.2, 0.2, 1.0, f64::INFINITY]),
+        };
+        let nests = NestShape {
+            asks: rng.pick(&[10, 30, 50]),
+            deep: rng.percent(25),
+            patience_ms: rng.pick(&[None, None, None, Some(0), Some(20)]),
+        };
+        let weights = WeightShape {
+            builders: rng.pick(&[None, Some(1), Some(4), Some(12), Some(60)]),
+            loaders: rng.pick(&[None, Some(3), Some(10), Some(25), Some(100)]),
+            shrinks: rng.pick(&[0, 0, 1, 5]),
+        };
+        Self {
+            retry: (!twists.is_empty()).then_some(retry),
+            twisted: rng.pick(&[10, 40, 80]),
+            poison: on[3].then(|| rng.pick(&[1, 3, 7, 20])),
+            isolates: on[4],
+            nests: on[5].then_some(nests),
+            weights: on[6].then_some(weights).filter(|both| both.builders.or(both.loaders).is_some()),
+            twists,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
+    pub(crate) growth: Growth,
     pub(crate) max_batch: Option<usize>,
     pub(crate) max_keys: Option<usize>,
     pub(crate) slots: usize,
@@ -223,7 +321,11 @@ impl World {
     pub(crate) fn draw(seed: u64, cut: Cut) -> Self {
         let mut rng = Rng::of(&[seed, 1]);
         let batchers = rng.pick(&[1, 1, 2, 3]);
-        let shapes = (0..batchers).map(|number| Shape::draw(&mut Rng::of(&[seed, 2, number]), cut)).collect::<Vec<_>>();
+        let shape = |number| {
+            let growth = Growth::draw(&mut Rng::of(&[seed, 9, number]), cut);
+            Shape::draw(&mut Rng::of(&[seed, 2, number]), cut, growth)
+        };
+        let shapes = (0..batchers).map(shape).collect::<Vec<_>>();
         let on = rng.next();
         let manners =
             Manner::ILL.into_iter().enumerate().filter(|(bit, _)| on & u64::from(cut.manners) & (1 << bit) != 0);
@@ -262,7 +364,7 @@ impl World {
 }
 
 impl Shape {
-    fn draw(rng: &mut Rng, cut: Cut) -> Self {
+    fn draw(rng: &mut Rng, cut: Cut, growth: Growth) -> Self {
         let timeout_ms = rng.pick(&[Some(7), Some(40), Some(200), Some(1500), None]);
         let on = rng.next() & u64::from(cut.faults);
         let faults = Fault::ALL.into_iter().enumerate().filter(|(bit, _)| on & (1 << bit) != 0).map(|(_, fault)| fault);
@@ -305,6 +407,7 @@ impl Shape {
             mischief: if kept { rng.pick(&[0, 10, 50]) } else { 0 }, // it needs a handle, which must not be the last
         });
         Self {
+            growth,
             store,
             max_batch: rng.pick(&[None, Some(1), Some(2), Some(3), Some(7), Some(40), Some(200)]),
             max_keys: rng.pick(&[None, None, None, Some(0), Some(4), Some(30)]),
@@ -343,6 +446,15 @@ impl Shape {
             },
             gates: self.gates.len(),
             tick,
+            plain: self.growth.is_plain(),
+            retry: self.growth.retry.map_or(Retries::DEFAULT, |retry| Retries {
+                attempts: retry.attempts,
+                base: retry.base_ms * 1000,
+                cap: retry.cap_ms * 1000,
+                budget: retry.budget,
+            }),
+            isolates: self.growth.isolates,
+            weights: self.growth.weights.map(|both| [both.builders, both.loaders].map(|most| most.unwrap_or(u64::MAX))),
         }
     }
 

@@ -273,6 +273,7 @@ pub(crate) struct Entry {
 
 /// What the oracle may know of a batcher: the promises that its settings make.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "settings")]
 pub(crate) struct Rules {
     /// Most keys of a batch.
     pub(crate) limit: usize,

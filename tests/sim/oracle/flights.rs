@@ -315,7 +315,9 @@ impl Oracle {
 
     /// A gate was left unpassed.
     pub(super) fn left_gate(&mut self, at: u64, batcher: usize, name: u64) -> Verdict {
-        let Some(dying) = self.models[batcher].flights.get(&name).and_then(|flight| flight.dying) else { return Ok(()) };
+        let Some(dying) = self.models[batcher].flights.get(&name).and_then(|flight| flight.dying) else {
+            return Ok(());
+        };
         hold(at == dying, "P7", || format!("flight {name} stayed at a gate for {} µs for nobody", at - dying))?;
         self.deserted(at, batcher, name);
         Ok(())
@@ -371,9 +373,7 @@ impl Oracle {
         for (key, tries, ripe) in again {
             self.ask_again(at, batcher, name, key, tries, ripe);
         }
-        self.answer(at, batcher, |key, seat| {
-            (seat == Seat::Flying(name)).then(|| tell.get(&key).copied()).flatten()
-        });
+        self.answer(at, batcher, |key, seat| (seat == Seat::Flying(name)).then(|| tell.get(&key).copied()).flatten());
     }
 
     /// A key is queued again, or those who wait for it move to where it is by now.

@@ -386,7 +386,8 @@ impl Model {
             let again = keys.iter().take_while(|key| !is_fresh(key)).count();
             let in_order = keys[again..].iter().zip(self.fresh()).all(|(key, queued)| *key == queued.key);
             hold(in_order, "P5", || format!("{keys:?} are not the first of the queue, or not first"))?;
-            let skipped = self.queue.iter().filter(kind).find(|queued| queued.again() && is_ripe(queued) && !is_sent(queued));
+            let skipped =
+                self.queue.iter().filter(kind).find(|queued| queued.again() && is_ripe(queued) && !is_sent(queued));
             let overtakes = keys.len() > again && skipped.is_some();
             hold(!overtakes, "P5", || format!("{keys:?} left before what is asked again"))?;
         }
@@ -418,32 +419,23 @@ impl Model {
     }
 
     /// Whether a gate was told how many keys would leave.
-    pub(super) fn told_of(
-        &self,
-        at: u64,
-        of: Option<u64>,
-        want: usize,
-        calls: &BTreeMap<usize, Call>,
-    ) -> Verdict {
-        let (least, most) = match of {
-            Some(flight) => {
-                let wanted = self.wanted(flight, calls);
-                let piece = self.flights.get(&flight).and_then(|flight| flight.pieces.last());
-                let keys = piece.map_or(0, |piece| piece.0.iter().filter(|key| wanted.contains(key)).count());
-                (keys.max(1), keys.max(1))
-            }
-            None => {
-                let is_nested = |queued: &&Queued| queued.nested.is_some();
-                let is_ripe = |queued: &&Queued| queued.ripe.1 < at || !queued.again();
-                let may_be = |queued: &&Queued| queued.ripe.0 <= at || !queued.again();
-                let sure_nested = self.queue.iter().filter(is_nested).any(|queued| is_ripe(&queued));
-                let may_be_nested = self.queue.iter().any(|queued| queued.nested.is_some());
-                let kind = |queued: &&Queued| !may_be_nested || queued.nested.is_some() == sure_nested;
-                let least = self.queue.iter().filter(is_ripe).filter(kind).count();
-                let most = self.queue.iter().filter(may_be).count();
-                let least = if self.most.is_some() || sure_nested != may_be_nested { 1 } else { least.max(1) };
-                (least.min(self.rules.limit), most.min(self.rules.limit))
-            }
+    pub(super) fn told_of(&self, at: u64, of: Option<u64>, want: usize, calls: &BTreeMap<usize, Call>) -> Verdict {
+        let (least, most) = if let Some(flight) = of {
+            let wanted = self.wanted(flight, calls);
+            let piece = self.flights.get(&flight).and_then(|flight| flight.pieces.last());
+            let keys = piece.map_or(0, |piece| piece.0.iter().filter(|key| wanted.contains(key)).count());
+            (keys.max(1), keys.max(1))
+        } else {
+            let is_nested = |queued: &&Queued| queued.nested.is_some();
+            let is_ripe = |queued: &&Queued| queued.ripe.1 < at || !queued.again();
+            let may_be = |queued: &&Queued| queued.ripe.0 <= at || !queued.again();
+            let sure_nested = self.queue.iter().filter(is_nested).any(|queued| is_ripe(&queued));
+            let may_be_nested = self.queue.iter().any(|queued| queued.nested.is_some());
+            let kind = |queued: &&Queued| !may_be_nested || queued.nested.is_some() == sure_nested;
+            let least = self.queue.iter().filter(is_ripe).filter(kind).count();
+            let most = self.queue.iter().filter(may_be).count();
+            let least = if self.most.is_some() || sure_nested != may_be_nested { 1 } else { least.max(1) };
+            (least.min(self.rules.limit), most.min(self.rules.limit))
         };
         let right = (least..=most).contains(&want);
         hold(right, "P15", || format!("the gate was told of {want} keys, {least} to {most} could leave"))

@@ -33,6 +33,17 @@ pub(crate) enum Fate<K, A> {
     },
 }
 
+impl Tries {
+    /// Of two keys that are one from now on.
+    fn most(self, other: Self) -> Self {
+        Self {
+            failed: self.failed.max(other.failed),
+            unprocessed: self.unprocessed.max(other.unprocessed),
+            idle: self.idle.max(other.idle),
+        }
+    }
+}
+
 /// How a piece of a flight lands.
 #[derive(Clone, Copy)]
 pub(crate) struct How {
@@ -104,7 +115,8 @@ impl<K, A: Answer> Queue<K, A> {
         K: Eq,
     {
         let carrier = self.flight_mut(flight);
-        let Some(entry) = carrier.entries.get_mut(position).map(|entry| std::mem::replace(entry, NONE)) else { return };
+        let tell = |entry: &mut u32| if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
+        let Some(entry) = carrier.entries.get_mut(position).map(tell) else { return };
         if entry == NONE {
             return; // told with an earlier piece
         }
@@ -157,11 +169,13 @@ impl<K, A: Answer> Queue<K, A> {
             Some(Ok(Some(other))) => {
                 after.keys.extend(self.expect(other, key));
                 let from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
+                let from = if broken!("older waiters left behind") { NONE } else { from };
                 let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
-                self.entries.add_nested(other, nested);
+                self.entries.inherit(other, nested, self.entries.tries(other).most(tries));
                 self.entries.remove(entry);
             }
             Some(Ok(None)) | None => {
+                let tries = if broken!("attempts forgotten") { Tries::default() } else { tries };
                 self.entries.ask_again(entry, key, tries, until);
                 self.has_arrived();
             }
@@ -174,7 +188,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn shed(&mut self, flight: u32, piece: &mut Vec<usize>) {
         piece.retain(|position| {
             let entry = self.flight_mut(flight).entries.get(*position).copied().unwrap_or(NONE);
-            let wanted = entry != NONE && self.entries.get(entry).head != NONE;
+            let wanted = entry != NONE && self.entries.get(entry).head != NONE && !broken!("shed key lost");
             if !wanted && entry != NONE {
                 self.entries.remove(entry);
                 if let Some(place) = self.flight_mut(flight).entries.get_mut(*position) {

@@ -333,6 +333,44 @@ async fn p04_waiters_of_a_key_asked_again_move_to_the_entry_it_has_by_now() {
     assert_at_rest(&batcher);
 }
 
+/// Waiters that move to the entry their key has by now bring their attempts along, or gets that keep coming for the key
+/// would keep them from ever being answered.
+#[tokio::test(start_paused = true)]
+async fn p02_attempts_are_kept_by_waiters_that_move_to_a_newer_entry() {
+    let log = Log::default();
+    let load = async |log: Log, keys: Vec<u32>| {
+        log.note(&keys);
+        tokio::time::sleep(ms(10)).await;
+        Err::<Answers<u32, u32, Verdict>, Verdict>(Verdict::Again)
+    };
+    let batcher = Batcher::builder()
+        .join_in_flight(false)
+        .max_in_flight(1)
+        .dispatch(Dispatch::settle())
+        .retry(Retry::new(3))
+        .retry_if(|_| true)
+        .load_with(log.clone(), load)
+        .unwrap();
+    let (mut first, mut later) = (batcher.get(1), Vec::new());
+    for round in 1.. {
+        assert!(round < 20, "it is never answered");
+        if let std::task::Poll::Ready(result) = poll(&mut first) {
+            assert_eq!(result.unwrap_err().outcome(), Outcome::Load);
+            break;
+        }
+        tokio::time::sleep(ms(5)).await;
+        let mut get = batcher.get(1); // queued while the load runs
+        assert!(poll(&mut get).is_pending());
+        later.push(get);
+        tokio::time::sleep(ms(5)).await;
+        passes(5).await;
+    }
+    assert!(log.loads().len() <= 4, "{:?}", log.loads());
+    drop(later);
+    passes(20).await;
+    assert_at_rest(&batcher);
+}
+
 /// What is parked is answered by `close`, by a refusing gate and by the end of the runtime, like all that is queued.
 #[tokio::test(start_paused = true)]
 async fn p17_keys_that_wait_to_be_asked_again_are_answered_at_the_end() {

@@ -35,6 +35,8 @@ pub(crate) const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) const PANICS: u32 = 13;
 /// Its load fails until the upstream is healed.
 pub(crate) const FAILS: u32 = 14;
+/// The first load that carries one of these leaves it unprocessed, to be asked again at once.
+pub(crate) const AGAIN: [u32; 2] = [16, 17];
 /// Its load never ends unless it began after the upstream was healed.
 pub(crate) const HANGS: u32 = 15;
 
@@ -87,6 +89,12 @@ pub(crate) struct Upstream {
     healed: AtomicBool,
     /// What a load asks another batcher for, by key.
     asks: Mutex<BTreeMap<u32, (WeakBatch, u32)>>,
+    /// What loads ask their own batcher for: loads of these may need no slot.
+    nested: Mutex<BTreeSet<u32>>,
+    /// Gets from inside loads of this batcher: all, those that ended, and those of them that closed a ring.
+    inside: [AtomicUsize; 3],
+    /// A key may be in two loads at once.
+    twice: AtomicBool,
 }
 
 impl Upstream {
@@ -104,12 +112,15 @@ impl Upstream {
             if keys[..place].contains(key) {
                 self.object(format!("P5: {key} twice in {keys:?}"));
             }
-            if loads.iter().any(|load| load.running && load.keys.contains(key)) {
+            let twice = self.twice.load(Ordering::Relaxed);
+            if !twice && loads.iter().any(|load| load.running && load.keys.contains(key)) {
                 self.object(format!("P4: {key} in two loads at once"));
             }
         }
         loads.push(Load { keys, running: true, answered: false });
-        if loads.iter().filter(|load| load.running).count() > self.slots {
+        let nested = self.nested.lock().unwrap();
+        let takes_slot = |load: &&Load| load.running && !load.keys.iter().any(|key| nested.contains(key));
+        if loads.iter().filter(takes_slot).count() > self.slots {
             self.object(format!("P6: more than {} loads at once", self.slots));
         }
         loads.len() - 1
@@ -137,6 +148,16 @@ impl Upstream {
     pub(crate) fn asks(&self, key: u32, other: &Batch, for_key: u32) {
         self.asks.lock().unwrap().insert(key, (other.downgrade(), for_key));
     }
+
+    /// A key may be in two loads at once.
+    pub(crate) fn allow_twice(&self) {
+        self.twice.store(true, Ordering::Relaxed);
+    }
+
+    /// How many gets from inside loads would have closed a ring.
+    pub(crate) fn rings(&self) -> usize {
+        self.inside[2].load(Ordering::Relaxed)
+    }
 }
 
 /// Marks the load as over when its future is gone.
@@ -160,9 +181,14 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
         let asks = upstream.asks.lock().unwrap().get(&key.0).cloned();
         if let Some((other, key)) = asks {
             let other = other.upgrade().expect("whoever asks holds the other batcher");
+            let own = usize::from(upstream.nested.lock().unwrap().contains(&key));
+            upstream.inside[0].fetch_add(own, Ordering::Relaxed);
             let got = other.get(Key(key, Arc::clone(&upstream.token))).await;
-            if !got.is_ok_and(|value| value.key == key) {
-                upstream.object(format!("P14: no value of {key} from the other batcher"));
+            upstream.inside[1].fetch_add(own, Ordering::Relaxed);
+            match got {
+                Err(Error::Cycle) if own > 0 => drop(upstream.inside[2].fetch_add(1, Ordering::Relaxed)),
+                got if got.as_ref().is_ok_and(|value| value.key == key) => {}
+                _ => upstream.object(format!("P14: no value of {key}")),
             }
         }
     }
@@ -174,9 +200,13 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
     }
     upstream.loads.lock().unwrap()[number].answered = true;
     let token = &upstream.token;
+    let (again, keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| AGAIN.contains(&key.0) && upstream.loads_of(key.0) == 1);
+    let again = again.into_iter().map(|key| key.0);
     let answers =
         keys.into_iter().map(|key| (key.clone(), Value { key: key.0, load: number, token: Arc::clone(token) }));
-    let answers = answers.collect();
+    let again = again.map(|key| Key(key, Arc::clone(token)));
+    let answers = answers.collect::<Answers<_, _, _>>().unprocessed_after(again, Duration::ZERO);
     drop(running);
     Ok(answers)
 }
@@ -254,6 +284,12 @@ impl World {
         Self { batcher, judge: Judge { upstream, seen: Arc::default() } }
     }
 
+    /// The load of `key` asks its own batcher for `for_key` before it answers.
+    pub(crate) fn asks_itself(&self, key: u32, for_key: u32) {
+        self.upstream().nested.lock().unwrap().insert(for_key);
+        self.upstream().asks(key, &self.batcher, for_key);
+    }
+
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.judge.upstream
     }
@@ -291,6 +327,8 @@ impl World {
         assert!(upstream.is_idle(), "P17: a load runs on after close");
 
         let (ended, dropped) = (seen.0.load(Ordering::Relaxed), seen.1.load(Ordering::Relaxed));
+        let [asked, heard] = [0, 1].map(|place: usize| upstream.inside[place].load(Ordering::Relaxed));
+        let (ended, dropped) = (ended + heard, dropped + asked - heard);
         let outcomes: usize = OUTCOMES.iter().map(|outcome| number(stats.outcome(*outcome))).sum();
         assert_eq!(number(stats.gets), ended + dropped, "P1: {ended} ended, {dropped} dropped, {stats:?}");
         assert!((ended..=ended + dropped).contains(&outcomes), "P1: {ended} ended, {dropped} dropped, {stats:?}");
@@ -308,7 +346,7 @@ impl World {
     }
 }
 
-const OUTCOMES: [Outcome; 10] = [
+const OUTCOMES: [Outcome; 12] = [
     Outcome::Found,
     Outcome::NotFound,
     Outcome::Load,
@@ -319,6 +357,8 @@ const OUTCOMES: [Outcome; 10] = [
     Outcome::Closed,
     Outcome::Aborted,
     Outcome::Refused,
+    Outcome::Cycle,
+    Outcome::Unprocessed,
 ];
 
 pub(crate) fn number(count: u64) -> usize {

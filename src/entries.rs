@@ -304,7 +304,8 @@ impl<K> Entries<K> {
     /// Makes the keys ripe whose time has come. `true` if there was one.
     pub(crate) fn ripen(&mut self, now: u64) -> bool {
         let mut any = false;
-        while let Some((_, entry)) = self.parked.first().copied().filter(|(until, _)| *until <= now) {
+        let is_ripe = |until: u64| until <= now && !broken!("parked for ever");
+        while let Some((_, entry)) = self.parked.first().copied().filter(|(until, _)| is_ripe(*until)) {
             self.parked.pop_first();
             let (stamp, lane) = (self.stamp(now), self.lane_of(entry));
             let at = &mut self.get_mut(entry).at;
@@ -355,14 +356,11 @@ impl<K> Entries<K> {
             At::Queued { lane, stamp, .. } if lane != to => {
                 let key = self.unqueue(entry, At::Flying { flight: NONE, position: NONE });
                 self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: to };
-                // back among the new ones it has the place that its age gives it
-                let older = |other: &u32| matches!(self.get(*other).at, At::Queued { stamp: its, .. } if its <= stamp);
-                let before = match to {
-                    Lane::New => self.lane(to).take_while(older).last().unwrap_or(NONE),
-                    Lane::Nested | Lane::Again => self.list(to).last,
-                };
+                // what was nested was due, and stays so: behind those that are
+                let before = if to == Lane::New { self.due } else { self.list(to).last };
                 let after = *self.next_of(to, before);
                 self.insert(entry, to, before, after);
+                self.due = if to == Lane::New { entry } else { self.due };
             }
             _ => {}
         }

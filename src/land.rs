@@ -105,7 +105,8 @@ impl<K, A: Answer> Queue<K, A> {
         K: Eq,
     {
         let carrier = self.flight_mut(flight);
-        let Some(entry) = carrier.entries.get_mut(position).map(|entry| std::mem::replace(entry, NONE)) else { return };
+        let tell = |entry: &mut u32| if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
+        let Some(entry) = carrier.entries.get_mut(position).map(tell) else { return };
         if entry == NONE {
             return; // told with an earlier piece
         }
@@ -158,11 +159,13 @@ impl<K, A: Answer> Queue<K, A> {
             Some(Ok(Some(other))) => {
                 after.keys.extend(self.expect(other, key));
                 let from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
+                let from = if broken!("older waiters left behind") { NONE } else { from };
                 let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
                 self.entries.move_extras(other, tries, nested);
                 self.entries.remove(entry);
             }
             Some(Ok(None)) | None => {
+                let tries = if broken!("attempts forgotten") { Tries::default() } else { tries };
                 self.entries.ask_again(entry, key, tries, until);
                 self.has_arrived();
             }
@@ -175,7 +178,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn shed(&mut self, flight: u32, piece: &mut Vec<usize>) {
         piece.retain(|position| {
             let entry = self.flight_mut(flight).entries.get(*position).copied().unwrap_or(NONE);
-            let wanted = entry != NONE && self.entries.get(entry).head != NONE;
+            let wanted = entry != NONE && self.entries.get(entry).head != NONE && !broken!("shed key lost");
             if !wanted && entry != NONE {
                 self.entries.remove(entry);
                 if let Some(place) = self.flight_mut(flight).entries.get_mut(*position) {

@@ -53,6 +53,7 @@ use crate::{
     weights::{Limit, Weight},
 };
 
+#[path = "queue/fresh.rs"]
 pub(crate) mod fresh;
 
 /// One caller's wish.
@@ -294,6 +295,7 @@ impl<K, A: Answer> Queue<K, A> {
         let full = self.is_full() && !before.full;
         let nested = (self.entries.nested() > 0) != before.nested;
         let sooner = self.entries.ripens().is_some_and(|time| before.ripens.is_none_or(|then| time < then));
+        let sooner = sooner && !broken!("ripening not told");
         let first = self.entries.ripe() > 0 && !before.ripe;
         let rings = due || full || first || nested || sooner;
         if rings && !broken!("deaf driver") || self.watched && self.arrivals != before.arrivals {

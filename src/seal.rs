@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use crate::{
+    broken::broken,
     chain::Chain,
     dispatch::Moment,
     entries::{At, Lane},
@@ -61,7 +62,7 @@ impl<K, A: Answer> Queue<K, A> {
             due: self.entries.is_due(),
             full: self.is_full(),
             slot_free: self.drive.has_free_slot(),
-            nested: self.entries.nested() > 0,
+            nested: self.entries.nested() > 0 && !broken!("nested takes a slot"),
             ripens: self.entries.ripens().map(|time| time.saturating_sub(now)),
             rings: self.drive.rings(),
             arrivals: self.arrivals,

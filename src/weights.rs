@@ -4,6 +4,8 @@
 //! know: keys, and in which order they leave.
 #![warn(clippy::arithmetic_side_effects)]
 
+use crate::broken::broken;
+
 /// By the builder's measure and by the loader's.
 pub(crate) type Weight = [u64; 2];
 
@@ -50,7 +52,7 @@ impl Weights {
 
     /// The entry has left.
     pub(crate) fn subtract(&mut self, entry: u32) {
-        let weight = self.of(entry);
+        let weight = if broken!("weight forgotten") { [0; 2] } else { self.of(entry) };
         for (sum, weight) in self.sum.iter_mut().zip(weight) {
             *sum = sum.saturating_sub(weight.into());
         }
@@ -74,7 +76,7 @@ impl Weights {
                 fits &= sum.checked_add(weight).is_some_and(|sum| sum <= most);
                 *sum = sum.saturating_add(weight);
             }
-            if !fits && count > 0 {
+            if !fits && count > 0 && !broken!("weight ignored") {
                 break;
             }
             (count, sums) = (count.saturating_add(1), with);

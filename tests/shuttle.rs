@@ -24,7 +24,7 @@ use shuttle::future::{JoinHandle, block_on, spawn};
 
 use crate::{
     explore::explore,
-    world::{Door, FAILS, HANGS, NEVER, PANICS, World, builder, number, passes, poll_once, taste, until},
+    world::{AGAIN, Door, FAILS, HANGS, NEVER, PANICS, World, builder, number, passes, poll_once, taste, until},
 };
 
 const FOUND: Outcome = Outcome::Found;
@@ -765,6 +765,179 @@ fn p01_p13_prime_vs_queued() {
         flush_until_ended(&world, &gets).await;
         assert_eq!(all(gets).await, [FOUND; 3]);
         assert!(taken || world.upstream().loads_of(1) > 0, "who was not answered by it was sent");
+        world.rest().await;
+    });
+}
+
+// ---- asked again, taken apart, nested ------------------------------------------------------------------------------
+
+/// A key that is asked again while some who wait for it go: whoever stays is answered by its second load.
+#[test]
+fn p02_p07_again_vs_abandon() {
+    scenario("p02_p07_again_vs_abandon", || async {
+        let world = World::new(2, 1, builder());
+        let (stays, goes) = (spawn(world.get(AGAIN[0])), AGAIN.map(|key| spawn(world.taste(key))));
+        assert_eq!(stays.await.unwrap(), FOUND);
+        assert!(all(goes).await.into_iter().flatten().all(|outcome| outcome == FOUND));
+        assert!(world.upstream().loads_of(AGAIN[0]) >= 2);
+        world.rest().await;
+    });
+}
+
+/// No timer and no further flush helps: what comes back is due, before and after the close, which waits for it.
+#[test]
+fn p02_p17_again_vs_close() {
+    scenario("p02_p17_again_vs_close", || async {
+        let world = World::new(2, 1, builder().dispatch(Dispatch::manual()));
+        let gets = AGAIN.map(|key| spawn(world.get(key)));
+        let goes = spawn(world.taste(AGAIN[0]));
+        let closes = spawn({
+            let world = world.clone();
+            async move {
+                passes(1).await;
+                world.batcher.flush();
+                passes(4).await;
+                world.batcher.close().await;
+                assert!(world.upstream().is_idle(), "closed");
+            }
+        });
+        closes.await.unwrap();
+        for (key, outcome) in AGAIN.into_iter().zip(all(gets).await) {
+            let asked = world.upstream().loads_of(key);
+            assert!(outcome == FOUND && asked >= 2 || outcome == Outcome::Closed, "{outcome:?}, {asked}");
+        }
+        assert!(goes.await.unwrap().is_none_or(|outcome| [FOUND, Outcome::Closed].contains(&outcome)));
+        world.rest().await;
+    });
+}
+
+/// A key comes back while it is queued anew, unflushed: the older waiters move there, and what they move to is due.
+#[test]
+fn p02_p04_again_vs_join() {
+    scenario("p02_p04_again_vs_join", || async {
+        let world = World::new(1, 2, builder().join_in_flight(false).dispatch(Dispatch::manual()));
+        world.upstream().allow_twice();
+        let first = spawn(world.get(AGAIN[0]));
+        until("the first is asked", || world.stats().gets == 1).await;
+        world.batcher.flush();
+        let later = [spawn(world.get(AGAIN[0]))];
+        let goes = spawn(world.taste(AGAIN[0]));
+        assert_eq!(first.await.unwrap(), FOUND, "no second flush helps");
+        flush_until_ended(&world, &later).await;
+        assert_eq!(all(later).await, [FOUND]);
+        assert!(goes.await.unwrap().is_none_or(|outcome| outcome == FOUND));
+        world.rest().await;
+    });
+}
+
+/// A batch is taken apart while callers go: the bad key fails alone, and nobody who stays is forgotten.
+#[test]
+fn p03_p07_pieces_vs_drop() {
+    scenario("p03_p07_pieces_vs_drop", || async {
+        let world = World::new(4, 1, builder().isolate_failures(true).window(NEVER));
+        let stay = [FAILS, 1].map(|key| spawn(world.get(key)));
+        let goes = [2, 3].map(|key| spawn(world.taste(key)));
+        flush_until_ended(&world, &stay).await;
+        assert_eq!(all(stay).await, [Outcome::Load, FOUND]);
+        assert!(all(goes).await.into_iter().flatten().all(|outcome| outcome == FOUND));
+        world.rest().await;
+    });
+}
+
+/// Nobody waits for what is left of a batch that is being taken apart, and then somebody does.
+#[test]
+fn p04_p07_pieces_vs_return() {
+    scenario("p04_p07_pieces_vs_return", || async {
+        let world = World::new(3, 1, builder().isolate_failures(true));
+        let goes = [FAILS, 1, 2].map(|key| spawn(world.taste(key)));
+        passes(4).await;
+        let returns = spawn(world.get(1));
+        assert_eq!(returns.await.unwrap(), FOUND);
+        for outcome in all(goes).await.into_iter().flatten() {
+            assert!([FOUND, Outcome::Load].contains(&outcome), "{outcome:?}");
+        }
+        world.rest().await;
+    });
+}
+
+/// `close` waits for the last piece.
+#[test]
+fn p03_p17_pieces_vs_close() {
+    scenario("p03_p17_pieces_vs_close", || async {
+        let world = World::new(3, 1, builder().isolate_failures(true).window(NEVER));
+        let gets = [FAILS, 1, 2].map(|key| spawn(world.get(key)));
+        let closes = spawn({
+            let world = world.clone();
+            async move {
+                passes(4).await;
+                world.batcher.close().await;
+                assert!(world.upstream().is_idle(), "closed");
+            }
+        });
+        closes.await.unwrap();
+        for (outcome, else_) in all(gets).await.into_iter().zip([Outcome::Load, FOUND, FOUND]) {
+            assert!([else_, Outcome::Closed].contains(&outcome), "{outcome:?}");
+        }
+        world.rest().await;
+    });
+}
+
+/// Loads three deep with one slot: the outermost get goes, at any moment, and others want the slot, or what is inside.
+#[test]
+fn p06_p07_nested_chain_vs_drop() {
+    scenario("p06_p07_nested_chain_vs_drop", || async {
+        let world = World::new(1, 1, builder());
+        world.asks_itself(1, 2);
+        world.asks_itself(2, 3);
+        let (goes, stay) = (spawn(world.taste(1)), [3, 4].map(|key| spawn(world.get(key))));
+        assert_eq!(all(stay).await, [FOUND; 2]);
+        assert!(goes.await.unwrap().is_none_or(|outcome| outcome == FOUND));
+        assert_eq!(world.upstream().rings(), 0);
+        world.rest().await;
+    });
+}
+
+/// A key is queued behind the only slot, whose load asks for it: it must leave without one.
+#[test]
+fn p02_p06_nested_join_vs_slot() {
+    scenario("p02_p06_nested_join_vs_slot", || async {
+        let world = World::new(1, 1, builder());
+        world.asks_itself(1, 2);
+        let gets = [1, 2, 5].map(|key| spawn(world.get(key)));
+        let goes = spawn(world.taste(1));
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        assert!(goes.await.unwrap().is_none_or(|outcome| outcome == FOUND));
+        assert_eq!(world.upstream().rings(), 0);
+        world.rest().await;
+    });
+}
+
+/// Two loads that wait for each other's keys, from whichever side the ring is closed: a ring is seen, and nobody hangs.
+#[test]
+fn p02_ring_from_both_sides() {
+    scenario("p02_ring_from_both_sides", || async {
+        let world = World::new(1, 2, builder());
+        world.asks_itself(1, 2);
+        world.asks_itself(2, 1);
+        let (gets, goes) = ([1, 2].map(|key| spawn(world.get(key))), spawn(world.taste(1)));
+        assert_eq!(all(gets).await, [FOUND; 2]);
+        assert!(goes.await.unwrap().is_none_or(|outcome| outcome == FOUND));
+        assert!(world.upstream().rings() >= 1);
+        world.rest().await;
+    });
+}
+
+/// A ring of three, with one slot.
+#[test]
+fn p02_ring_of_three() {
+    scenario("p02_ring_of_three", || async {
+        let world = World::new(1, 1, builder());
+        for key in [1, 2, 3] {
+            world.asks_itself(key, key % 3 + 1);
+        }
+        let gets = [1, 2, 3].map(|key| spawn(world.get(key)));
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        assert!(world.upstream().rings() >= 1);
         world.rest().await;
     });
 }

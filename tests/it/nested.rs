@@ -212,6 +212,36 @@ async fn p07_a_key_is_nested_only_while_a_nested_get_waits_for_it() {
     assert_eq!(log.loads(), [vec![1], vec![2, 3]], "with a slot, together, when it was free");
 }
 
+/// What was due stays due when a nested get joins it and goes: `close` waits for it, and under `manual` nothing else would
+/// make it leave.
+#[tokio::test(start_paused = true)]
+async fn p17_a_key_that_was_nested_for_a_while_leaves_before_close_ends() {
+    let (itself, log) = (Itself::default(), Log::default());
+    let load = async |(itself, log): (Itself, Log), keys: Vec<u32>| {
+        log.note(&keys);
+        if keys == [1] {
+            tokio::time::sleep(ms(10)).await;
+            let mut inner = itself.get().unwrap().upgrade().unwrap().get(2);
+            assert!(poll(&mut inner).is_pending());
+            drop(inner);
+            tokio::time::sleep(ms(10)).await;
+        }
+        Ok(keys.into_iter().map(|key| (key, key)).collect())
+    };
+    let builder = builder().max_in_flight(1).dispatch(Dispatch::manual());
+    let batcher = builder.load_with((Arc::clone(&itself), log.clone()), load).unwrap();
+    assert!(itself.set(batcher.downgrade()).is_ok());
+    let (mut one, mut two) = (batcher.get(1), batcher.get(2));
+    assert!(poll(&mut one).is_pending());
+    batcher.flush();
+    passes(10).await;
+    assert!(poll(&mut two).is_pending());
+    tokio::time::timeout(ms(60_000), batcher.close()).await.expect("2 was due");
+    assert_eq!((one.await.unwrap(), two.await.unwrap()), (1, 2));
+    assert_eq!(log.loads(), [[1], [2]]);
+    assert_at_rest(&batcher);
+}
+
 /// Two batchers over loaders that ask each other is a cycle at once: see `l14` in `abuse/hangs.rs`. Here the inner
 /// batcher's loader asks for another key of the outer one, which is fine.
 #[tokio::test(start_paused = true)]

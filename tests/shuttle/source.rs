@@ -18,7 +18,7 @@ pub(crate) use shuttle::{future::yield_now, sync::MutexGuard};
 
 const NEVER: Duration = Duration::from_secs(60 * 60);
 
-thread_local! {
+std::thread_local! {
     /// It goes on from schedule to schedule; only differences count.
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }

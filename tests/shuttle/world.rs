@@ -38,6 +38,8 @@ const PRIMED: usize = usize::MAX;
 pub(crate) const PANICS: u32 = 13;
 /// Its load fails until the upstream is healed.
 pub(crate) const FAILS: u32 = 14;
+/// The first load that carries one of these leaves it unprocessed, to be asked again at once.
+pub(crate) const AGAIN: [u32; 2] = [16, 17];
 /// Its load never ends unless it began after the upstream was healed.
 pub(crate) const HANGS: u32 = 15;
 
@@ -102,6 +104,12 @@ pub(crate) struct Upstream {
     unfresh: AtomicBool,
     /// What a load asks another batcher for, by key.
     asks: Mutex<BTreeMap<u32, (WeakBatch, u32)>>,
+    /// What loads ask their own batcher for: loads of these may need no slot.
+    nested: Mutex<BTreeSet<u32>>,
+    /// Gets from inside loads of this batcher: all, those that ended, and those of them that closed a ring.
+    inside: [AtomicUsize; 3],
+    /// A key may be in two loads at once.
+    twice: AtomicBool,
 }
 
 impl Upstream {
@@ -119,13 +127,15 @@ impl Upstream {
             if keys[..place].contains(key) {
                 self.object(format!("P5: {key} twice in {keys:?}"));
             }
-            let alone = !self.unfresh.load(Ordering::Relaxed);
+            let alone = !self.unfresh.load(Ordering::Relaxed) && !self.twice.load(Ordering::Relaxed);
             if alone && loads.iter().any(|load| load.running && load.keys.contains(key)) {
                 self.object(format!("P4: {key} in two loads at once"));
             }
         }
         loads.push(Load { keys, running: true, answered: false });
-        if loads.iter().filter(|load| load.running).count() > self.slots {
+        let nested = self.nested.lock().unwrap();
+        let takes_slot = |load: &&Load| load.running && !load.keys.iter().any(|key| nested.contains(key));
+        if loads.iter().filter(takes_slot).count() > self.slots {
             self.object(format!("P6: more than {} loads at once", self.slots));
         }
         loads.len() - 1
@@ -153,6 +163,16 @@ impl Upstream {
     pub(crate) fn asks(&self, key: u32, other: &Batch, for_key: u32) {
         self.asks.lock().unwrap().insert(key, (other.downgrade(), for_key));
     }
+
+    /// A key may be in two loads at once.
+    pub(crate) fn allow_twice(&self) {
+        self.twice.store(true, Ordering::Relaxed);
+    }
+
+    /// How many gets from inside loads would have closed a ring.
+    pub(crate) fn rings(&self) -> usize {
+        self.inside[2].load(Ordering::Relaxed)
+    }
 }
 
 /// Marks the load as over when its future is gone.
@@ -177,9 +197,14 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
         let asks = upstream.asks.lock().unwrap().get(&key.0).cloned();
         if let Some((other, key)) = asks {
             let other = other.upgrade().expect("whoever asks holds the other batcher");
+            let own = usize::from(upstream.nested.lock().unwrap().contains(&key));
+            upstream.inside[0].fetch_add(own, Ordering::Relaxed);
             let got = other.get(Key(key, Arc::clone(&upstream.token))).await;
-            if !got.is_ok_and(|value| value.key == key) {
-                upstream.object(format!("P14: no value of {key} from the other batcher"));
+            upstream.inside[1].fetch_add(own, Ordering::Relaxed);
+            match got {
+                Err(Error::Cycle) if own > 0 => drop(upstream.inside[2].fetch_add(1, Ordering::Relaxed)),
+                got if got.as_ref().is_ok_and(|value| value.key == key) => {}
+                _ => upstream.object(format!("P14: no value of {key}")),
             }
         }
     }
@@ -191,9 +216,12 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
     }
     upstream.loads.lock().unwrap()[number].answered = true;
     let token = &upstream.token;
+    let (again, keys): (Vec<_>, Vec<_>) =
+        keys.into_iter().partition(|key| AGAIN.contains(&key.0) && upstream.loads_of(key.0) == 1);
+    let again = again.into_iter().map(|key| Key(key.0, Arc::clone(token)));
     let value = |key: u32| Value { key, load: number, version: Arc::clone(&version), token: Arc::clone(token) };
     let answers = keys.into_iter().map(|key| (key.clone(), value(key.0)));
-    let answers = answers.collect();
+    let answers = answers.collect::<Answers<_, _, _>>().unprocessed_after(again, Duration::ZERO);
     drop(running);
     Ok(answers)
 }
@@ -334,6 +362,12 @@ impl World {
         }
     }
 
+    /// The load of `key` asks its own batcher for `for_key` before it answers.
+    pub(crate) fn asks_itself(&self, key: u32, for_key: u32) {
+        self.upstream().nested.lock().unwrap().insert(for_key);
+        self.upstream().asks(key, &self.batcher, for_key);
+    }
+
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.judge.upstream
     }
@@ -373,6 +407,8 @@ impl World {
         assert!(upstream.is_idle(), "P17: a load runs on after close");
 
         let (ended, dropped) = (seen.0.load(Ordering::Relaxed), seen.1.load(Ordering::Relaxed));
+        let [asked, heard] = [0, 1].map(|place: usize| upstream.inside[place].load(Ordering::Relaxed));
+        let (ended, dropped) = (ended + heard, dropped + asked - heard);
         let outcomes: usize = OUTCOMES.iter().map(|outcome| number(stats.outcome(*outcome))).sum();
         let (gets, outcomes) = (number(stats.gets + stats.store_hits), outcomes + number(stats.store_hits));
         assert_eq!(gets, ended + dropped, "P1: {ended} ended, {dropped} dropped, {stats:?}");
@@ -391,7 +427,7 @@ impl World {
     }
 }
 
-const OUTCOMES: [Outcome; 10] = [
+const OUTCOMES: [Outcome; 12] = [
     Outcome::Found,
     Outcome::NotFound,
     Outcome::Load,
@@ -402,6 +438,8 @@ const OUTCOMES: [Outcome; 10] = [
     Outcome::Closed,
     Outcome::Aborted,
     Outcome::Refused,
+    Outcome::Cycle,
+    Outcome::Unprocessed,
 ];
 
 pub(crate) fn number(count: u64) -> usize {

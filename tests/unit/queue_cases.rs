@@ -12,7 +12,32 @@ use std::{
     time::Duration,
 };
 
-use super::{After, How, Key, Kind, Outcome, Queue, Reason, Submit, Told, Wait, ask, limits, of_keys};
+use super::{Key, Kind, Queue, beside::limits};
+use crate::{
+    land::{Fate, Fates, How},
+    queue::{Ask, Submit},
+    retry::Tries,
+    stats::{Outcome, Reason},
+    waiters::{After, Wait},
+    weights::Limit,
+};
+
+/// Every key is told.
+struct Told<F>(F);
+
+impl<F: FnMut(usize) -> u64> Fates<Key, u64> for Told<F> {
+    fn fate(&mut self, position: usize, _: Tries, _: bool) -> Fate<Key, u64> {
+        Fate::Tell((self.0)(position))
+    }
+}
+
+const fn of_keys(keys: usize) -> Limit {
+    Limit { keys, weight: [u64::MAX; 2] }
+}
+
+const fn ask(key: Key, hash: u32, wait: Wait) -> Ask<Key> {
+    Ask { key, hash, weight: [0; 2], wait, chain: None }
+}
 
 /// A queue, its driver, and what waits in it.
 struct Bench {

@@ -6,6 +6,8 @@
 
 #[path = "../../../src/broken.rs"]
 mod broken;
+#[path = "../../../src/chain.rs"]
+mod chain;
 #[path = "../../../src/config.rs"]
 mod config;
 #[path = "../../../src/dispatch.rs"]
@@ -14,16 +16,28 @@ mod dispatch;
 mod drive;
 #[path = "../../../src/entries.rs"]
 mod entries;
+#[path = "../../../src/fillers.rs"]
+mod fillers;
+#[path = "../../../src/histogram.rs"]
+mod histogram;
+#[path = "../../../src/land.rs"]
+mod land;
 #[path = "../../../src/pace.rs"]
 mod pace;
 #[path = "../../../src/pages.rs"]
 mod pages;
 #[path = "../../../src/queue.rs"]
 mod queue;
+#[path = "../../../src/retry.rs"]
+mod retry;
+#[path = "../../../src/seal.rs"]
+mod seal;
 #[path = "../../../src/stats.rs"]
 mod stats;
 #[path = "../../../src/waiters.rs"]
 mod waiters;
+#[path = "../../../src/weights.rs"]
+mod weights;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     queue::model::run_bytes(bytes);

@@ -86,7 +86,16 @@ where
     /// Passes the gates for a piece, without the keys that nobody waits for any more; nothing, if none is left.
     async fn permits(&self, piece: &mut Vec<usize>) -> Result<Option<Vec<Permit>>, End<K, V, E>> {
         let (shared, flight) = (&self.shared, self.sealed.flight);
-        shared.lock().shed(flight, piece);
+        let mut bell = None;
+        let deserted = {
+            let mut queue = shared.lock();
+            queue.shed(flight, piece);
+            queue.poll_dying(flight, &mut bell)
+        };
+        drop(bell); // outside the lock
+        if deserted {
+            return Err(End::Deserted); // and is no load
+        }
         if piece.is_empty() || shared.settings.gates.is_empty() {
             return Ok(Some(Vec::new()).filter(|_| !piece.is_empty()));
         }

@@ -514,7 +514,8 @@ impl Oracle {
     /// A value that comes from no load answers those who are in none, and before a store it is what later gets see.
     fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool) -> Verdict {
         let model = &mut self.models[batcher];
-        let of_key = model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.key == key);
+        let of_key =
+            model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.key == key);
         hold(taken == of_key || model.rules.store, "P13", || format!("prime of {key} says {taken}"))?;
         if model.rules.store && taken {
             model.invalidate(Some(key));

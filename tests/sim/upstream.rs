@@ -148,13 +148,7 @@ impl Behind {
     }
 }
 
-pub(crate) fn build(
-    world: &World,
-    batcher: usize,
-    log: &Log,
-    calm: &Arc<AtomicBool>,
-    inside: &Arc<Inside>,
-) -> Sim {
+pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicBool>, inside: &Arc<Inside>) -> Sim {
     let shape = &world.batchers[batcher];
     let (log, calm) = (log.clone(), Arc::clone(calm));
     let behind = Behind { log, seed: world.seed, batcher, calm, tasks: Arc::default() };

@@ -110,8 +110,9 @@ pub(super) struct Model {
     pub(super) primed: BTreeMap<usize, u64>,
     /// The most that a batch may weigh now.
     pub(super) most: Option<[u64; 2]>,
-    /// Batches with keys that had failed, and others.
+    /// Batches with keys that had failed, loads that led to one, and batches without.
     pub(super) repeated: u64,
+    pub(super) promised: u64,
     pub(super) firsts: u64,
     /// Why keys were not asked again: the promise that another load of them would break.
     pub(super) given_up: BTreeMap<u32, &'static str>,
@@ -145,6 +146,7 @@ impl Model {
             primed: BTreeMap::new(),
             most: rules.weights,
             repeated: 0,
+            promised: 0,
             firsts: 0,
             given_up: BTreeMap::new(),
         }
@@ -386,7 +388,8 @@ impl Model {
             let again = keys.iter().take_while(|key| !is_fresh(key)).count();
             let in_order = keys[again..].iter().zip(self.fresh()).all(|(key, queued)| *key == queued.key);
             hold(in_order, "P5", || format!("{keys:?} are not the first of the queue, or not first"))?;
-            let skipped = self.queue.iter().filter(kind).find(|queued| queued.again() && is_ripe(queued) && !is_sent(queued));
+            let skipped =
+                self.queue.iter().filter(kind).find(|queued| queued.again() && is_ripe(queued) && !is_sent(queued));
             let overtakes = keys.len() > again && skipped.is_some();
             hold(!overtakes, "P5", || format!("{keys:?} left before what is asked again"))?;
         }
@@ -418,13 +421,7 @@ impl Model {
     }
 
     /// Whether a gate was told how many keys would leave.
-    pub(super) fn told_of(
-        &self,
-        at: u64,
-        of: Option<u64>,
-        want: usize,
-        calls: &BTreeMap<usize, Call>,
-    ) -> Verdict {
+    pub(super) fn told_of(&self, at: u64, of: Option<u64>, want: usize, calls: &BTreeMap<usize, Call>) -> Verdict {
         let (least, most) = match of {
             Some(flight) => {
                 let wanted = self.wanted(flight, calls);

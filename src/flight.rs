@@ -346,6 +346,10 @@ where
             more = shared
                 .event(None, |queue, after| queue.land(self.sealed.flight, &mut positions, how, &mut landing, after));
         }
+        if landing.repeats {
+            let mut queue = shared.lock();
+            queue.granted = queue.granted.saturating_add(1); // before it leaves, or a burst would pass the budget
+        }
         self.landed = last;
     }
 

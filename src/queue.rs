@@ -120,7 +120,9 @@ pub(crate) struct Queue<K, A> {
     pub(crate) limits: Limits,
     pub(crate) stats: Stats,
     pub(crate) numbers: u64,
+    /// Batches with keys that had failed, and landings that asked for one.
     pub(crate) repeated: u64,
+    pub(crate) granted: u64,
     dice: u64,
 }
 
@@ -145,6 +147,7 @@ impl<K, A: Answer> Queue<K, A> {
             stats: Stats::default(),
             numbers: 0,
             repeated: 0,
+            granted: 0,
             dice: seed,
         }
     }
@@ -375,7 +378,8 @@ impl<K, A: Answer> Queue<K, A> {
         }
     }
 
-    /// Loads that repeated keys that had failed, all others, and a roll of the dice from 0 to 1 (`splitmix64`).
+    /// Loads that repeat keys that had failed, those that are still to come among them, all others, and a roll of the
+    /// dice from 0 to 1 (`splitmix64`).
     #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
     pub(crate) const fn repeated(&mut self) -> (u64, u64, f64) {
         self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -383,7 +387,8 @@ impl<K, A: Answer> Queue<K, A> {
         roll = (roll ^ (roll >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         roll = (roll ^ (roll >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         let roll = ((roll ^ (roll >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-        (self.repeated, self.numbers.saturating_sub(self.repeated), roll)
+        let repeated = if self.granted > self.repeated { self.granted } else { self.repeated };
+        (repeated, self.numbers.saturating_sub(self.repeated), roll)
     }
 
     pub(crate) fn close(&mut self, after: &mut After<K, A>) {

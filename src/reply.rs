@@ -143,6 +143,8 @@ pub(crate) struct Landing<'a, K, V, E> {
     retry: &'a Retry,
     /// Whether the budget allows to repeat loads that failed.
     may_repeat: bool,
+    /// Some key that failed is asked again.
+    pub(crate) repeats: bool,
     progress: bool,
     roll: f64,
     now: u64,
@@ -187,7 +189,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
                 }
             }
         }
-        Self { piece, outcomes, again, verdicts, retry, may_repeat, progress, roll, now }
+        Self { piece, outcomes, again, verdicts, retry, may_repeat, repeats: false, progress, roll, now }
     }
 }
 
@@ -272,6 +274,7 @@ impl<K, V, E> Landing<'_, K, V, E> {
         };
         let allowed = again && self.may_repeat;
         let delay = allowed.then(|| self.retry.failed(&mut tries, asked, self.roll)).flatten();
+        self.repeats |= delay.is_some();
         self.repeat(place, tries, delay, error)
     }
 }

@@ -193,6 +193,22 @@ async fn p12_an_upstream_that_is_down_is_not_multiplied_beyond_the_budget() {
     assert_at_rest(&batcher);
 }
 
+/// What is still to be repeated counts, not only what has been: or a burst would be repeated as a whole.
+#[tokio::test(start_paused = true)]
+async fn p12_a_burst_that_fails_before_anything_is_repeated_keeps_to_the_budget() {
+    let load = async |(), _: Vec<u32>| Err::<Answers<u32, u32, ()>, ()>(());
+    let batcher = Batcher::<u32, u32, ()>::builder()
+        .max_batch(1)
+        .retry(Retry::new(3).backoff(ms(100), ms(100)).budget(0.1))
+        .retry_if(|()| true)
+        .load_with((), load)
+        .unwrap();
+    assert!(batcher.get_each(0..200).await.iter().all(Result::is_err));
+    let repeated = batcher.stats().loads_for(Reason::Retry);
+    assert!((10..=30).contains(&repeated), "{repeated} repeated of 200, a tenth and ten are allowed");
+    assert_at_rest(&batcher);
+}
+
 #[tokio::test(start_paused = true)]
 async fn p03_errors_of_single_keys_have_verdicts_of_their_own() {
     let calls = Arc::new(AtomicUsize::new(0));

@@ -356,3 +356,263 @@ fn stats_that_do_not_add_up_are_seen() {
     let seen = Seen { waiting: 1, ..seen };
     assert_eq!(verdict(RULES, &adding(6, [Event::Stats { batcher: 0, seen }])), "stats");
 }
+
+// ---- asking again, taking apart, loads inside loads, weights -----------------------------------------------------
+
+const AT_ONCE: Rules = Rules {
+    leaves: Leaves::AtOnce,
+    plain: false,
+    retry: Retries { attempts: 3, base: 1_000, cap: 4_000, budget: 0.0 },
+    ..RULES
+};
+
+fn failed(load: u64, verdict: Verdict) -> Event {
+    over(load, How::Failed(verdict))
+}
+
+fn load_error(load: u64) -> Outcome {
+    Outcome::Load(Stamp { batcher: 0, load, key: 0, nth: 0 })
+}
+
+fn unprocessed(load: u64, keys: &[u32], pause: Option<u64>) -> Event {
+    over(load, How::Answered(keys.iter().map(|key| (*key, Said::Unprocessed(pause))).collect()))
+}
+
+/// Loads of key 1 that fail at 0, asked again by the millisecond, so many times; then one that answers.
+fn again(failures: u64, verdict: Verdict) -> Vec<(u64, Event)> {
+    let mut log = vec![(0, get(0, 1))];
+    for load in 0..failures {
+        log.extend([(load * 1000, started(load, &[1])), (load * 1000, failed(load, verdict))]);
+    }
+    let at = failures * 1000;
+    log.extend([(at, started(failures, &[1])), (at, answered(failures, &[1]))]);
+    log.extend([(at, ended(0, value(failures, 1, 0))), (at, Event::Quiet)]);
+    log
+}
+
+#[test]
+fn p02_keys_asked_again_too_often_too_early_or_too_late_are_seen() {
+    for verdict in [Verdict::Again, Verdict::Soft, Verdict::AgainAfter(1)] {
+        assert_eq!(verdict_of(&again(2, verdict)), "fine");
+        assert_eq!(verdict_of(&again(3, verdict)), "P2"); // a fourth load
+    }
+    assert_eq!(verdict_of(&again(1, Verdict::AgainAfter(2))), "P2"); // a millisecond early
+    let mut late = again(1, Verdict::AgainAfter(1));
+    late.iter_mut().skip(3).for_each(|(at, _)| *at += 1_500);
+    assert_eq!(verdict_of(&late), "P2");
+    let mut late = again(1, Verdict::Again);
+    late.iter_mut().skip(3).for_each(|(at, _)| *at += 1_500); // the backoff is 1 ms at most, and a tick
+    assert_eq!(verdict_of(&late), "P2");
+    assert_eq!(verdict_of(&again(1, Verdict::Final)), "P7"); // it was told
+    // told before its attempts are used up, or not told when they are
+    let told = [(0, get(0, 1)), (0, started(0, &[1])), (0, failed(0, Verdict::Again)), (0, ended(0, load_error(0)))];
+    assert_ne!(verdict_of(&told), "fine");
+    let never = [(0, get(0, 1)), (0, started(0, &[1])), (0, failed(0, Verdict::Again)), (90_000, Event::Quiet)];
+    assert_eq!(verdict_of(&never), "P2");
+}
+
+fn verdict_of(log: &[(u64, Event)]) -> &'static str {
+    verdict(AT_ONCE, log)
+}
+
+#[test]
+fn p02_unprocessed_keys_that_are_given_up_too_early_or_too_late_are_seen() {
+    let log = |loads: u64, attempts: u32| {
+        let mut log = vec![(0, get(0, 1))];
+        for load in 0..loads {
+            log.extend([(load * 1000, started(load, &[1])), (load * 1000, unprocessed(load, &[1], Some(1)))]);
+        }
+        let at = (loads - 1) * 1000;
+        log.extend([(at, ended(0, Outcome::Unprocessed { attempts })), (at, Event::Quiet)]);
+        verdict_of(&log)
+    };
+    assert_eq!(log(10, 10), "fine");
+    assert_eq!(log(9, 9), "P2");
+    assert_eq!(log(10, 9), "P2");
+    assert_eq!(log(11, 11), "P2");
+    // with another key that is answered each time, it is twenty
+    let log = |loads: u64| {
+        let mut log = vec![(0, get(0, 1))];
+        for load in 0..loads {
+            let (at, other) = (load, u32::try_from(load).unwrap() + 2);
+            let said = How::Answered(vec![(other, Said::Value), (1, Said::Unprocessed(None))]);
+            log.push((at, get(load as usize + 1, other)));
+            log.extend([(at, started(load, &[1, other])), (at, over(load, said))]);
+            log.push((at, ended(load as usize + 1, value(load, other, 0))));
+        }
+        let attempts = u32::try_from(loads).unwrap();
+        log.extend([(loads - 1, ended(0, Outcome::Unprocessed { attempts })), (loads - 1, Event::Quiet)]);
+        verdict(Rules { leaves: Leaves::Own, ..AT_ONCE }, &log)
+    };
+    assert_eq!((log(20), log(19), log(21)), ("fine", "P2", "P2"));
+}
+
+#[test]
+fn p12_repeated_loads_beyond_the_budget_are_seen() {
+    let log = |keys: u32, told: u32| {
+        let mut log = Vec::new();
+        for key in 0..keys {
+            let load = u64::from(key) * 2;
+            log.extend([(load * 1000, get(key as usize, key)), (load * 1000, started(load, &[key]))]);
+            log.push((load * 1000, failed(load, Verdict::AgainAfter(1))));
+            if key >= told {
+                log.push((load * 1000, ended(key as usize, load_error(load))));
+                continue;
+            }
+            let at = load * 1000 + 1000;
+            log.extend([(at, started(load + 1, &[key])), (at, answered(load + 1, &[key]))]);
+            log.push((at, ended(key as usize, value(load + 1, key, 0))));
+        }
+        log.push((900_000, Event::Quiet));
+        verdict_of(&log)
+    };
+    assert_eq!(log(10, 10), "fine");
+    assert_eq!(log(11, 10), "fine"); // the eleventh is told
+    assert_eq!(log(11, 11), "P12");
+}
+
+/// Keys 0 to 3, of which 3 is poison; `pieces` come after the first load.
+fn apart(pieces: &[(&[u32], How)], ends: &[(usize, Outcome)]) -> &'static str {
+    let mut log = vec![(0, asked(0, Kind::GetEach, &[0, 1, 2, 3])), (0, started(0, &[0, 1, 2, 3]))];
+    log.push((0, failed(0, Verdict::Isolate)));
+    for (load, (keys, how)) in (1..).zip(pieces) {
+        let started = Event::Started { batcher: 0, load, of: Some(0), keys: keys.to_vec() };
+        log.extend([(0, started), (0, over(load, how.clone()))]);
+    }
+    let with = End::Each(ends.iter().map(|(_, outcome)| *outcome).collect());
+    log.extend([(0, Event::Ended { get: 0, with }), (0, Event::Quiet)]);
+    verdict(Rules { limit: 4, capacity: 9, ..AT_ONCE }, &log)
+}
+
+#[test]
+fn p03_p05_a_batch_that_is_taken_apart_wrongly_is_seen() {
+    let good = |keys: &[u32]| How::Answered(keys.iter().map(|key| (*key, Said::Value)).collect());
+    let bad = || How::Failed(Verdict::Isolate);
+    let pieces = [(&[0, 2][..], good(&[0, 2])), (&[1, 3], bad()), (&[1], good(&[1])), (&[3], bad())];
+    let ends = [(0, value(1, 0, 0)), (1, value(3, 1, 0)), (2, value(1, 2, 1)), (3, load_error(4))];
+    assert_eq!(apart(&pieces, &ends), "fine");
+    // the error of another piece, a key that failed though it is not poison
+    let other = [ends[0], ends[1], ends[2], (3, load_error(2))];
+    assert_eq!(apart(&pieces, &other), "P3");
+    let judged = [ends[0], (1, load_error(2)), ends[2], ends[3]];
+    assert_eq!(apart(&pieces, &judged), "P3");
+    // a piece in the wrong order, one too large, one that was judged already, one too few
+    let swapped = [pieces[1].clone(), pieces[0].clone()];
+    assert_eq!(apart(&swapped, &ends), "P5");
+    assert_eq!(apart(&[(&[0, 1, 2, 3][..], bad())], &ends), "P5");
+    let twice = [pieces[0].clone(), (&[0, 2][..], good(&[0, 2]))];
+    assert_eq!(apart(&twice, &ends), "P4");
+    assert_ne!(apart(&pieces[..3], &ends), "fine");
+    // all of it bad: five loads, and the last is told to those that are not judged by then
+    let all_bad = [(&[0, 2][..], bad()), (&[0], bad()), (&[2], bad()), (&[1, 3], bad())];
+    let last = [(0, load_error(2)), (1, load_error(4)), (2, load_error(3)), (3, load_error(4))];
+    assert_eq!(apart(&all_bad, &last), "fine");
+    let sixth = [&all_bad[..], &[(&[1], bad())]].concat();
+    assert_eq!(apart(&sixth, &last), "P6"); // the flight is over
+    let timed_out = [(&[0, 2][..], How::Panicked)];
+    assert_eq!(apart(&timed_out, &[(0, Outcome::Panicked); 4]), "fine");
+    assert_eq!(apart(&timed_out, &last), "P3");
+}
+
+#[test]
+fn p06_two_pieces_at_a_time_are_seen() {
+    let piece = |load, keys: &[u32]| Event::Started { batcher: 0, load, of: Some(0), keys: keys.to_vec() };
+    let log = [
+        (0, asked(0, Kind::GetEach, &[0, 1])),
+        (0, started(0, &[0, 1])),
+        (0, failed(0, Verdict::Isolate)),
+        (0, piece(1, &[0])),
+        (0, piece(2, &[1])),
+    ];
+    assert_eq!(verdict_of(&log), "P6");
+    // another load has no slot while the pieces go on
+    let other = [&log[..4], &[(0, get(1, 7)), (0, started(2, &[7]))]].concat();
+    assert_eq!(verdict_of(&other), "P6");
+}
+
+fn inside(get: usize, key: u32, load: u64) -> Event {
+    Event::Asked { get, batcher: 0, inside: Some(load), kind: Kind::Get, keys: vec![key], prompt: true }
+}
+
+#[test]
+fn p02_p06_nested_loads_that_wait_share_or_close_a_ring_are_seen() {
+    let rules = Rules { limit: 2, capacity: 2, ..AT_ONCE };
+    let fine = [
+        (0, get(0, 1)),
+        (0, started(0, &[1])),
+        (0, get(1, 7)), // waits for the slot
+        (0, inside(2, 2, 0)),
+        (0, started(1, &[2])), // needs none
+        (1, answered(1, &[2])),
+        (1, ended(2, value(1, 2, 0))),
+        (1, answered(0, &[1])),
+        (1, ended(0, value(0, 1, 0))),
+        (1, started(2, &[7])),
+        (1, answered(2, &[7])),
+        (1, ended(1, value(2, 7, 0))),
+        (1, Event::Quiet),
+    ];
+    assert_eq!(verdict(rules, &fine), "fine");
+    let with = |place: usize, event: Event| {
+        let mut log = fine.to_vec();
+        log[place].1 = event;
+        verdict(rules, &log)
+    };
+    assert_eq!(with(4, started(1, &[2, 7])), "P5"); // with an ordinary key
+    assert_eq!(with(4, started(1, &[7])), "P6"); // an ordinary one without a slot
+    assert_eq!(verdict(Rules { slots: 2, ..rules }, &with_at(&fine, 4, started(1, &[7]))), "P5"); // before the nested one
+    let mut late = fine.to_vec();
+    late[4].0 = 1;
+    assert_eq!(verdict(rules, &late), "P5");
+    // `Cycle` where there is none, and none where there is one
+    assert_eq!(with(6, ended(2, Outcome::Cycle)), "P2");
+    let own = [(0, get(0, 1)), (0, started(0, &[1])), (0, inside(1, 1, 0))];
+    let told = [&own[..], &[(0, ended(1, Outcome::Cycle)), (0, answered(0, &[1])), (0, ended(0, value(0, 1, 0)))]];
+    assert_eq!(verdict(rules, &[told.concat(), vec![(0, Event::Quiet)]].concat()), "fine");
+    let waits = [&own[..], &[(0, answered(0, &[1])), (0, ended(1, value(0, 1, 0)))]].concat();
+    assert_eq!(verdict(rules, &waits), "P2");
+    // no get inside a load is refused for want of room
+    assert_eq!(with(6, ended(2, Outcome::Overloaded)), "P12");
+}
+
+fn with_at(log: &[(u64, Event)], place: usize, event: Event) -> Vec<(u64, Event)> {
+    let mut log = log.to_vec();
+    log[place].1 = event;
+    log
+}
+
+#[test]
+fn p06_a_load_inside_seventeen_others_is_seen() {
+    let log = |deepest: u32| {
+        let mut log = vec![(0, get(0, 0)), (0, started(0, &[0]))];
+        for depth in 1..=deepest {
+            let load = u64::from(depth);
+            log.extend([(0, inside(depth as usize, depth, load - 1)), (0, started(load, &[depth]))]);
+        }
+        verdict_of(&log)
+    };
+    assert_eq!((log(16), log(17)), ("P2", "P6")); // fine, but for the end
+}
+
+#[test]
+fn p05_batches_that_are_too_heavy_or_too_light_are_seen() {
+    // key 0 weighs 1 and 0, key 1 weighs 2 and 7, key 2 weighs 3 and 3
+    let log = |keys: &[u32], limit: Option<u64>| {
+        let mut log = vec![(0, asked(0, Kind::GetEach, &[0, 1, 2]))];
+        log.extend(limit.map(|weight| (0, Event::Limit { batcher: 0, weight })));
+        log.push((0, started(0, keys)));
+        log
+    };
+    let judged = |keys: &[u32], weights, limit| {
+        verdict(Rules { limit: 9, weights: Some(weights), leaves: Leaves::Own, ..AT_ONCE }, &log(keys, limit))
+    };
+    let most = u64::MAX;
+    assert_eq!(judged(&[0, 1, 2], [6, 10], None), "P2"); // fine, but for the end
+    assert_eq!(judged(&[0, 1], [5, 10], None), "P2");
+    assert_eq!(judged(&[0, 1, 2], [5, most], None), "P5");
+    assert_eq!(judged(&[0, 1, 2], [most, 9], None), "P5");
+    assert_eq!(judged(&[0, 1], [6, 10], None), "P5"); // the third would fit
+    assert_eq!(judged(&[0], [5, 10], None), "P5");
+    assert_eq!(judged(&[0, 1, 2], [6, 10], Some(9)), "P5"); // it can carry less by now
+    assert_eq!(judged(&[0, 1], [6, 10], Some(9)), "P2");
+}

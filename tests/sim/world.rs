@@ -248,7 +248,7 @@ impl Growth {
         };
         Self {
             retry: (!twists.is_empty()).then_some(retry),
-            twisted: rng.pick(&[10, 40, 80]),
+            twisted: rng.pick(&[10, 40, 80, 100]),
             poison: on[3].then(|| rng.pick(&[1, 3, 7, 20])),
             isolates: on[4],
             nests: on[5].then_some(nests),

@@ -130,9 +130,6 @@ impl Oracle {
         let tries: BTreeMap<_, _> = model.queue.iter().map(|queued| (queued.key, queued.tries)).collect();
         let repeats = keys.iter().any(|key| tries[key].failed > 0);
         *(if repeats { &mut model.repeated } else { &mut model.firsts }) += 1;
-        let budget = rules.retry.budget.mul_add(model.firsts as f64, SPARE) + rules.slots as f64;
-        let in_budget = !repeats || nested || model.repeated as f64 <= budget + model.running.len() as f64;
-        hold(in_budget, "P12", || format!("{} batches repeat, {} are first", model.repeated, model.firsts))?;
         self.tally.nested += u64::from(nested);
         model.queue.retain(|queued| !keys.contains(&queued.key));
         model.running.push(load);
@@ -345,10 +342,10 @@ impl Oracle {
     fn land(&mut self, at: u64, batcher: usize, name: u64, keys: &[u32], means: impl Fn(u32) -> Means) {
         let model = &mut self.models[batcher];
         let retry = model.rules.retry;
-        let may_repeat = (model.repeated as f64) < retry.budget.mul_add(model.firsts as f64, SPARE);
+        let may_repeat = (model.repeated.max(model.promised) as f64) < retry.budget.mul_add(model.firsts as f64, SPARE);
         let may_repeat = may_repeat || retry.budget.is_infinite();
         let wanted = model.wanted(name, &self.calls);
-        let (mut tell, mut again) = (BTreeMap::new(), Vec::new());
+        let (mut tell, mut again, mut repeats) = (BTreeMap::new(), Vec::new(), false);
         for key in keys {
             let flight = model.flights.get_mut(&name).expect("it began");
             if !flight.left.remove(key) || !wanted.contains(key) {
@@ -367,9 +364,13 @@ impl Oracle {
                     }
                     tell.insert(*key, outcome);
                 }
-                Fate::Again(tries, ripe) => again.push((*key, tries, ripe)),
+                Fate::Again(tries, ripe) => {
+                    repeats |= matches!(means, Means::Again(..));
+                    again.push((*key, tries, ripe));
+                }
             }
         }
+        model.promised += u64::from(repeats);
         for (key, tries, ripe) in again {
             self.ask_again(at, batcher, name, key, tries, ripe);
         }

@@ -110,8 +110,9 @@ pub(super) struct Model {
     pub(super) primed: BTreeMap<usize, u64>,
     /// The most that a batch may weigh now.
     pub(super) most: Option<[u64; 2]>,
-    /// Batches with keys that had failed, and others.
+    /// Batches with keys that had failed, loads that led to one, and batches without.
     pub(super) repeated: u64,
+    pub(super) promised: u64,
     pub(super) firsts: u64,
     /// Why keys were not asked again: the promise that another load of them would break.
     pub(super) given_up: BTreeMap<u32, &'static str>,
@@ -145,6 +146,7 @@ impl Model {
             primed: BTreeMap::new(),
             most: rules.weights,
             repeated: 0,
+            promised: 0,
             firsts: 0,
             given_up: BTreeMap::new(),
         }

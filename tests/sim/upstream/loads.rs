@@ -198,10 +198,10 @@ fn verdict(rng: &mut Rng) -> Verdict {
 /// Says something else than values of some keys.
 fn twisted(said: &mut [(u32, Said)], twist: Twist, rng: &mut Rng) {
     let pause = rng.percent(40).then(|| rng.below(300));
-    let all = rng.percent(30);
+    let (all, often) = (rng.percent(30), rng.pick(&[20, 60, 95]));
     for (_, said) in said {
         match twist {
-            Twist::Unprocessed if all || rng.percent(40) => *said = Said::Unprocessed(pause),
+            Twist::Unprocessed if all || rng.percent(often) => *said = Said::Unprocessed(pause),
             Twist::KeyVerdicts if rng.percent(50) => *said = Said::Error(verdict(rng)),
             _ => {}
         }

@@ -385,10 +385,18 @@ impl Oracle {
         let can_join = model.rules.join_in_flight && !model.flights[&name].dead.contains(&key);
         let to = if can_join {
             None
-        } else if model.queue.iter().any(|queued| queued.key == key) {
+        } else if let Some(queued) = model.queue.iter_mut().find(|queued| queued.key == key) {
+            if !queued.again() {
+                queued.ripe = (0, at); // from now on it is one that was sent before
+            }
+            queued.tries = queued.tries.or_more(tries);
             Some(Seat::Queued)
         } else {
-            model.carrier(key).map(|flight| model.sit_in(flight, key))
+            model.carrier(key).map(|flight| {
+                let known = model.flights.get_mut(&flight).expect("it runs").tries.entry(key).or_default();
+                *known = known.or_more(tries);
+                model.sit_in(flight, key)
+            })
         };
         let to = to.unwrap_or_else(|| {
             model.enqueue(key, at, tries, ripe);

@@ -16,6 +16,18 @@ pub(super) struct Tries {
     pub(super) idle: u32,
 }
 
+impl Tries {
+    /// As many as either has.
+    pub(super) fn or_more(self, other: Self) -> Self {
+        let Self { failed, unprocessed, idle } = other;
+        Self {
+            failed: self.failed.max(failed),
+            unprocessed: self.unprocessed.max(unprocessed),
+            idle: self.idle.max(idle),
+        }
+    }
+}
+
 pub(super) struct Queued {
     pub(super) key: u32,
     pub(super) since: u64,

@@ -29,14 +29,14 @@ impl Model {
             }
         }
         for key in back {
-            // an ordinary one again, it has the place that its age gives it
+            // it was due, and stays so: behind the others that are
             let Some(place) = self.queue.iter().position(|queued| queued.key == key) else { continue };
-            let queued = self.queue.remove(place);
+            let mut queued = self.queue.remove(place);
+            queued.due = queued.due.or(Some(at));
             let is_other = |other: &&(usize, &Queued)| !other.1.again() && other.1.nested.is_none();
             let fresh: Vec<_> = self.queue.iter().enumerate().filter(|other| is_other(&other)).collect();
-            let older = fresh.iter().take_while(|(_, other)| other.since <= queued.since).last();
-            let place = older.map(|(place, _)| place + 1);
-            let place = place.or(fresh.first().map(|(place, _)| *place)).unwrap_or(self.queue.len());
+            let due = fresh.iter().take_while(|(_, other)| other.due.is_some()).last().map(|(place, _)| place + 1);
+            let place = due.or(fresh.first().map(|(place, _)| *place)).unwrap_or(self.queue.len());
             self.queue.insert(place, queued);
         }
     }

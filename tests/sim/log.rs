@@ -166,10 +166,11 @@ pub(crate) enum Event {
         batcher: usize,
         key: Option<u32>,
     },
-    /// A value is about to be primed.
+    /// A value is about to be primed; `meanwhile`: while something is being put into the store.
     Priming {
         batcher: usize,
         key: u32,
+        meanwhile: bool,
     },
     /// `prime` has returned, and says whether it took the value.
     Primed {
@@ -273,7 +274,7 @@ pub(crate) struct Entry {
 
 /// What the oracle may know of a batcher: the promises that its settings make.
 #[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "settings")]
+#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 pub(crate) struct Rules {
     /// Most keys of a batch.
     pub(crate) limit: usize,

@@ -205,9 +205,9 @@ pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>,
     log.note(Event::Invalidated { batcher, key });
 }
 
-pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32) {
+pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32, meanwhile: bool) {
     let nth = log.next_primed();
-    log.note(Event::Priming { batcher, key });
+    log.note(Event::Priming { batcher, key, meanwhile });
     let outer = PRIMING.replace(true);
     let taken = sim.prime(Id::new(key, hashes), Value::new(Stamp { batcher, load: PRIMED, key, nth }));
     PRIMING.set(outer);
@@ -271,7 +271,7 @@ impl Shelf {
                 match rng.below(8) {
                     0..4 => invalidate(&sim, log, batcher, Some(key), self.hashes),
                     4 => invalidate(&sim, log, batcher, None, self.hashes),
-                    _ if !PRIMING.get() => prime(&sim, log, batcher, key, self.hashes),
+                    _ if !PRIMING.get() => prime(&sim, log, batcher, key, self.hashes, true),
                     _ => {}
                 }
             }

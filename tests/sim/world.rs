@@ -211,6 +211,8 @@ pub(crate) struct Growth {
     pub(crate) twists: Vec<Twist>,
     /// How many loads of a hundred have one of them.
     pub(crate) twisted: u64,
+    /// One key of so many stays unprocessed.
+    pub(crate) stubborn: Option<u32>,
     /// One key of so many fails every load it is in.
     pub(crate) poison: Option<u32>,
     pub(crate) isolates: bool,
@@ -249,6 +251,7 @@ impl Growth {
         Self {
             retry: (!twists.is_empty()).then_some(retry),
             twisted: rng.pick(&[10, 40, 80, 100]),
+            stubborn: (on[0] && rng.percent(30)).then(|| rng.pick(&[2, 5])),
             poison: on[3].then(|| rng.pick(&[1, 3, 7, 20])),
             isolates: on[4],
             nests: on[5].then_some(nests),
@@ -364,8 +367,11 @@ impl World {
 }
 
 impl Shape {
-    fn draw(rng: &mut Rng, cut: Cut, growth: Growth) -> Self {
+    fn draw(rng: &mut Rng, cut: Cut, mut growth: Growth) -> Self {
         let timeout_ms = rng.pick(&[Some(7), Some(40), Some(200), Some(1500), None]);
+        if timeout_ms.is_none() && !growth.twists.is_empty() {
+            growth.nests = None; // a ring that is closed by waiters who move ends with the timeout
+        }
         let on = rng.next() & u64::from(cut.faults);
         let faults = Fault::ALL.into_iter().enumerate().filter(|(bit, _)| on & (1 << bit) != 0).map(|(_, fault)| fault);
         // what never ends is only for loads that are cut off

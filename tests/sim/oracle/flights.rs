@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Oracle, Seat, Verdict, hold,
-    model::{Flight, Load, Tries},
+    model::{Flight, Load, SentBack, Tries},
     nested::DEEPEST,
 };
 use crate::log::{self, How, Outcome, Retries, Rules, Said, Stamp};
@@ -371,14 +371,31 @@ impl Oracle {
             }
         }
         model.promised += u64::from(repeats);
-        for (key, tries, ripe) in again {
-            self.ask_again(at, batcher, name, key, tries, ripe);
-        }
+        model.landing.extend(again.into_iter().map(|(key, tries, ripe)| SentBack {
+            at,
+            flight: name,
+            key,
+            tries,
+            ripe,
+        }));
         self.answer(at, batcher, |key, seat| (seat == Seat::Flying(name)).then(|| tell.get(&key).copied()).flatten());
     }
 
+    pub(super) fn send_back(&mut self) {
+        for batcher in 0..self.models.len() {
+            for back in std::mem::take(&mut self.models[batcher].landing) {
+                let at = back.at;
+                self.ask_again(batcher, &back);
+                if self.models[batcher].nests {
+                    self.models[batcher].find_nested(at, &self.calls);
+                }
+            }
+        }
+    }
+
     /// A key is queued again, or those who wait for it move to where it is by now.
-    fn ask_again(&mut self, at: u64, batcher: usize, name: u64, key: u32, tries: Tries, ripe: (u64, u64)) {
+    fn ask_again(&mut self, batcher: usize, back: &SentBack) {
+        let SentBack { at, flight: name, key, tries, ripe } = *back;
         let model = &mut self.models[batcher];
         model.seen.asked_again += 1;
         self.tally.again += 1;

@@ -50,6 +50,15 @@ impl Queued {
     }
 }
 
+/// A key that a load sent back.
+pub(super) struct SentBack {
+    pub(super) at: u64,
+    pub(super) flight: u64,
+    pub(super) key: u32,
+    pub(super) tries: Tries,
+    pub(super) ripe: (u64, u64),
+}
+
 pub(super) struct Held {
     pub(super) key: u32,
     /// A flush came since.
@@ -93,6 +102,7 @@ impl Flight {
 }
 
 /// What is known of one batcher.
+#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 pub(super) struct Model {
     pub(super) rules: Rules,
     pub(super) queue: Vec<Queued>,
@@ -106,6 +116,8 @@ pub(super) struct Model {
     nested_waiting: usize,
     /// Some load has asked something.
     pub(super) nests: bool,
+    /// Loads wait for each other.
+    pub(super) rings: bool,
     pub(super) closed: bool,
     pub(super) orphaned: bool,
     pub(super) slot_free_since: u64,
@@ -126,6 +138,8 @@ pub(super) struct Model {
     pub(super) repeated: u64,
     pub(super) promised: u64,
     pub(super) firsts: u64,
+    /// Keys that the load which is just over sends back when the store is filled.
+    pub(super) landing: Vec<SentBack>,
     /// Why keys were not asked again: the promise that another load of them would break.
     pub(super) given_up: BTreeMap<u32, &'static str>,
 }
@@ -143,6 +157,7 @@ impl Model {
             waiting: 0,
             nested_waiting: 0,
             nests: false,
+            rings: false,
             closed: false,
             orphaned: false,
             slot_free_since: 0,
@@ -160,6 +175,7 @@ impl Model {
             repeated: 0,
             promised: 0,
             firsts: 0,
+            landing: Vec::new(),
             given_up: BTreeMap::new(),
         }
     }
@@ -432,24 +448,32 @@ impl Model {
         hold(light, "P5", || format!("{keys:?} weigh {sums:?}, {most:?} is the most"))
     }
 
+    /// How many keys of the next piece of a flight somebody waits for.
+    fn wanted_of_piece(&self, flight: u64, calls: &BTreeMap<usize, Call>) -> (usize, usize) {
+        let wanted = self.wanted(flight, calls);
+        let piece = self.flights.get(&flight).and_then(|flight| flight.pieces.last());
+        let keys = piece.map_or(0, |piece| piece.0.iter().filter(|key| wanted.contains(key)).count());
+        (keys.max(1), keys.max(1))
+    }
+
+    /// How many keys could leave now, at least and at most.
+    fn could_leave(&self, at: u64) -> (usize, usize) {
+        let is_ripe = |queued: &&Queued| queued.ripe.1 < at || !queued.again();
+        let may_be = |queued: &&Queued| queued.ripe.0 <= at || !queued.again();
+        let sure_nested = self.queue.iter().any(|queued| queued.nested.is_some() && is_ripe(&queued));
+        let may_be_nested = self.queue.iter().any(|queued| queued.nested.is_some());
+        let kind = |queued: &&Queued| !may_be_nested || queued.nested.is_some() == sure_nested;
+        let least = self.queue.iter().filter(is_ripe).filter(kind).count();
+        let most = self.queue.iter().filter(may_be).count();
+        let least = if self.most.is_some() || sure_nested != may_be_nested { 1 } else { least.max(1) };
+        (least.min(self.rules.limit), most.min(self.rules.limit))
+    }
+
     /// Whether a gate was told how many keys would leave.
     pub(super) fn told_of(&self, at: u64, of: Option<u64>, want: usize, calls: &BTreeMap<usize, Call>) -> Verdict {
-        let (least, most) = if let Some(flight) = of {
-            let wanted = self.wanted(flight, calls);
-            let piece = self.flights.get(&flight).and_then(|flight| flight.pieces.last());
-            let keys = piece.map_or(0, |piece| piece.0.iter().filter(|key| wanted.contains(key)).count());
-            (keys.max(1), keys.max(1))
-        } else {
-            let is_nested = |queued: &&Queued| queued.nested.is_some();
-            let is_ripe = |queued: &&Queued| queued.ripe.1 < at || !queued.again();
-            let may_be = |queued: &&Queued| queued.ripe.0 <= at || !queued.again();
-            let sure_nested = self.queue.iter().filter(is_nested).any(|queued| is_ripe(&queued));
-            let may_be_nested = self.queue.iter().any(|queued| queued.nested.is_some());
-            let kind = |queued: &&Queued| !may_be_nested || queued.nested.is_some() == sure_nested;
-            let least = self.queue.iter().filter(is_ripe).filter(kind).count();
-            let most = self.queue.iter().filter(may_be).count();
-            let least = if self.most.is_some() || sure_nested != may_be_nested { 1 } else { least.max(1) };
-            (least.min(self.rules.limit), most.min(self.rules.limit))
+        let (least, most) = match of {
+            Some(flight) => self.wanted_of_piece(flight, calls),
+            None => self.could_leave(at),
         };
         let right = (least..=most).contains(&want);
         hold(right, "P15", || format!("the gate was told of {want} keys, {least} to {most} could leave"))

@@ -16,7 +16,7 @@ impl Model {
     }
 
     /// A queued key is nested while somebody inside a load waits for it.
-    pub(super) fn find_nested(&mut self, at: u64, _batcher: usize, calls: &BTreeMap<usize, Call>) {
+    pub(super) fn find_nested(&mut self, at: u64, calls: &BTreeMap<usize, Call>) {
         let seats = self.asked_inside(calls).flat_map(|(_, call)| &call.seats);
         let keys: BTreeSet<u32> = seats.filter(|(_, seat)| *seat == Seat::Queued).map(|(key, _)| *key).collect();
         let mut back = Vec::new();
@@ -54,7 +54,7 @@ impl Model {
     }
 
     /// Whether a get of this key inside this flight would wait for itself, or is too deep.
-    pub(super) fn closes_ring(&self, key: u32, inside: u64, calls: &BTreeMap<usize, Call>, _batcher: usize) -> bool {
+    pub(super) fn closes_ring(&self, key: u32, inside: u64, calls: &BTreeMap<usize, Call>) -> bool {
         let Some(asker) = self.flights.get(&inside) else { return false };
         if asker.depth >= DEEPEST {
             return true;
@@ -80,7 +80,7 @@ impl Model {
 
     /// Loads that wait for each other would never end (P2).
     pub(super) fn no_ring(&self, calls: &BTreeMap<usize, Call>, batcher: usize) -> Verdict {
-        if !self.nests {
+        if !self.nests || self.rings {
             return Ok(());
         }
         let mut waits = BTreeMap::<u64, BTreeSet<u64>>::new();

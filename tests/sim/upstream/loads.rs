@@ -230,6 +230,7 @@ async fn run(course: &mut Course, keys: Vec<Id>, shape: Shape, fault: Option<Fau
     let stamp = |key, nth| Stamp { batcher, load, key, nth };
     let mut said: Vec<(u32, Said)> = keys.iter().map(|id| (id.key, Said::Value)).collect();
     let twist = if fault.is_some() { None } else { twist(course, &keys, &shape) };
+    let stubborn = shape.growth.stubborn.filter(|_| !course.behind.is_calm());
     match fault {
         None if matches!(twist, Some((None | Some(Twist::Verdict), _))) => {
             let verdict = twist.map_or(Verdict::Isolate, |(twist, mut rng)| {
@@ -258,7 +259,7 @@ async fn run(course: &mut Course, keys: Vec<Id>, shape: Shape, fault: Option<Fau
             course.how = How::InOrder(got);
             return Ok(Answers::in_order((0..got).map(|nth| Value::new(stamp(0, nth))).collect()));
         }
-        None if rng.percent(20) => {
+        None if stubborn.is_none() && rng.percent(20) => {
             course.how = How::InOrder(keys.len());
             let values = keys.iter().enumerate().map(|(nth, id)| Value::new(stamp(id.key, nth)));
             return Ok(Answers::in_order(values.collect()));
@@ -277,6 +278,11 @@ async fn run(course: &mut Course, keys: Vec<Id>, shape: Shape, fault: Option<Fau
             *said = if rng.percent(50) { Said::Value } else { Said::Error(Verdict::Final) };
         }),
         _ => {}
+    }
+    for (key, said) in &mut said {
+        if stubborn.is_some_and(|of| *key % of == 1) {
+            *said = Said::Unprocessed(Some(u64::from(*key % 30)).filter(|_| load % 3 > 0));
+        }
     }
     if rng.percent(50) {
         for place in (1..said.len()).rev() {

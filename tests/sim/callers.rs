@@ -56,7 +56,7 @@ impl Handle {
     }
 
     pub(crate) fn invalidate(&self, key: Option<u32>, hashes: u32) {
-        upstream::invalidate(&self.sim, &self.desk.log, self.desk.batcher, key, hashes);
+        upstream::invalidate(&self.sim, &self.desk.log, self.desk.batcher, key, hashes, false);
     }
 
     pub(crate) fn prime(&self, key: u32, hashes: u32) {

@@ -250,7 +250,7 @@ fn around(meanwhile: &[Event], after: &[Event], store: bool) -> &'static str {
 
 #[test]
 fn p13_stale_reads_and_stale_stores_are_seen() {
-    let invalidated = |key| Event::Invalidated { batcher: 0, key };
+    let invalidated = |key| Event::Invalidated { batcher: 0, key, meanwhile: false };
     let primed = |taken| Event::Primed { batcher: 0, key: 1, nth: 0, taken };
     let looked = |got| Event::Looked { batcher: 0, key: 1, got };
     let kept = |what| Event::Kept { batcher: 0, key: 1, what };

@@ -161,10 +161,11 @@ pub(crate) enum Event {
         key: u32,
         what: Outcome,
     },
-    /// `invalidate` has returned; without a key, `invalidate_all`.
+    /// `invalidate` has returned; without a key, `invalidate_all`. `meanwhile`: as below.
     Invalidated {
         batcher: usize,
         key: Option<u32>,
+        meanwhile: bool,
     },
     /// A value is about to be primed; `meanwhile`: while something is being put into the store.
     Priming {

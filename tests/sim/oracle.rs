@@ -159,7 +159,7 @@ impl Oracle {
         let of_the_store = matches!(
             event,
             Event::Kept { .. }
-                | Event::Invalidated { .. }
+                | Event::Invalidated { meanwhile: true, .. }
                 | Event::Looked { .. }
                 | Event::Priming { meanwhile: true, .. }
                 | Event::Primed { .. }
@@ -275,7 +275,7 @@ impl Oracle {
                 Ok(())
             }
             Event::Kept { batcher, key, what } => self.models[*batcher].kept(*key, *what),
-            Event::Invalidated { batcher, key } => {
+            Event::Invalidated { batcher, key, .. } => {
                 self.models[*batcher].invalidate(*key);
                 Ok(())
             }

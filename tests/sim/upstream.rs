@@ -197,12 +197,12 @@ pub(crate) fn build(world: &World, batcher: usize, log: &Log, calm: &Arc<AtomicB
 }
 
 /// `invalidate` and `prime`, written down.
-pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>, hashes: u32) {
+pub(crate) fn invalidate(sim: &Sim, log: &Log, batcher: usize, key: Option<u32>, hashes: u32, meanwhile: bool) {
     match key {
         Some(key) => sim.invalidate(&Id::new(key, hashes)),
         None => sim.invalidate_all(),
     }
-    log.note(Event::Invalidated { batcher, key });
+    log.note(Event::Invalidated { batcher, key, meanwhile });
 }
 
 pub(crate) fn prime(sim: &Sim, log: &Log, batcher: usize, key: u32, hashes: u32, meanwhile: bool) {
@@ -269,8 +269,8 @@ impl Shelf {
             for _ in 0..=rng.up_to(2) {
                 let key = if rng.percent(70) { key } else { rng.below(20) as u32 };
                 match rng.below(8) {
-                    0..4 => invalidate(&sim, log, batcher, Some(key), self.hashes),
-                    4 => invalidate(&sim, log, batcher, None, self.hashes),
+                    0..4 => invalidate(&sim, log, batcher, Some(key), self.hashes, true),
+                    4 => invalidate(&sim, log, batcher, None, self.hashes, true),
                     _ if !PRIMING.get() => prime(&sim, log, batcher, key, self.hashes, true),
                     _ => {}
                 }

@@ -168,7 +168,7 @@ where
                         return Err(Err(Error::Aborted));
                     }
                 }
-                Submit::Refused(outcome) => return Err(Err(refusal(outcome))),
+                Submit::Refused(outcome) => return Err(Err(Error::plain(outcome))),
                 Submit::Again { .. } => unreachable!("a get is in no group"),
             }
         }
@@ -184,16 +184,6 @@ where
             Err(error) => State::TurnedAway(error),
         };
         Poll::Pending
-    }
-}
-
-/// What a get is told that is refused at the door.
-pub(crate) const fn refusal<E>(outcome: Outcome) -> Error<E> {
-    match outcome {
-        Outcome::Closed => Error::Closed,
-        Outcome::Aborted => Error::Aborted,
-        Outcome::Cycle => Error::Cycle,
-        _ => Error::Overloaded,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     entries::spread,
     error::Error,
     fillers::Known,
-    get::{absent_is_none, refusal},
+    get::absent_is_none,
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
@@ -84,7 +84,7 @@ where
                 ready!(pin!(consume_budget()).poll(cx));
                 self.state = State::Done;
                 let hits = self.in_order(Vec::new()).into_iter();
-                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(refusal(outcome))))).collect())
+                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(Error::plain(outcome))))).collect())
             }
             State::Waiting => {
                 let Some(group) = self.group else {

@@ -218,7 +218,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Whether the flight that carries this entry waits, directly or through others, for one of the chain. Rings that
     /// lead through another batcher are seen only if the chain does.
-    fn closes_ring(&self, entry: u32, chain: &Chain) -> bool {
+    pub(crate) fn closes_ring(&self, entry: u32, chain: &Chain) -> bool {
         let carrier = |entry| match self.entries.get(entry).at {
             At::Flying { flight, .. } | At::Held { flight, .. } => Some(flight),
             At::Queued { .. } | At::Parked { .. } => None,

@@ -146,7 +146,7 @@ impl<K, A: Answer> Queue<K, A> {
         }
         let own = (self.waiters.nested.batcher(), self.numbers);
         let heads = entries.iter().map(|entry| self.entries.get(*entry).head).filter(|_| nested);
-        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head))));
+        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain))));
         let keys = Arc::new(keys);
         let sealed = self.flight_mut(flight);
         (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);

@@ -41,6 +41,8 @@ pub(crate) trait Answer: Sized {
     /// The same answer twice.
     fn split(self) -> (Self, Self);
     fn outcome(&self) -> Outcome;
+    /// The error of this outcome, which needs nothing of the user's.
+    fn failed(outcome: Outcome) -> Self;
 }
 
 /// What is left to do when the lock has been released, in this order: spawn, wake, drop.
@@ -205,11 +207,11 @@ impl<A: Answer> Waiters<A> {
         nested
     }
 
-    /// The chains of those who wait for this from inside loads.
-    pub(crate) fn chains(&self, head: u32) -> impl Iterator<Item = &Arc<Chain>> {
+    /// Those who wait for this from inside loads, and their chains.
+    pub(crate) fn chains(&self, head: u32) -> impl Iterator<Item = (u32, &Arc<Chain>)> {
         let next = |cell: &u32| self.links(*cell).map(|links| links.next).filter(|next| *next != NONE);
         let cells = std::iter::successors(Some(head).filter(|head| *head != NONE), next);
-        cells.filter_map(|cell| self.nested.get(cell))
+        cells.filter_map(|cell| Some((cell, self.nested.get(cell)?)))
     }
 
     /// Seats somebody who is answered already.
@@ -256,6 +258,20 @@ impl<A: Answer> Waiters<A> {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
+    /// Takes a waiter out of its chain and tells it alone.
+    pub(crate) fn tell_one<K>(
+        &mut self,
+        head: &mut u32,
+        cell: u32,
+        answer: A,
+        stats: &mut Stats,
+        after: &mut After<K, A>,
+    ) {
+        stats.count_outcome(answer.outcome(), 1);
+        self.unlink(head, cell);
+        self.land(cell, answer, after);
+    }
+
     /// Frees a cell that is in no chain any more.
     pub(crate) fn free<K>(&mut self, cell: u32, after: &mut After<K, A>) {
         debug_assert!(self.entry_of(cell).is_none(), "invariant 1: a freed cell is in no chain");
@@ -279,25 +295,27 @@ impl<A: Answer> Waiters<A> {
                 rest = Some(others);
                 mine
             };
-            if let Some(place) = self.cells.get_mut(cell) {
-                match std::mem::replace(place, Cell::Landed(mine)) {
-                    Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => {
-                        after.wakers.push(waker);
-                    }
-                    Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
-                    Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
-                        after.wake.extend(self.tell_group(group, seat, outcome));
-                    }
-                    Cell::Landed(answer) => after.answers.push(answer),
-                }
-            }
-            self.nested.remove(cell);
+            self.land(cell, mine, after);
             told = told.saturating_add(1);
             self.waiting = self.waiting.saturating_sub(1);
             cell = links.next;
         }
         stats.count_outcome(outcome, told);
         after.answers.extend(rest);
+    }
+
+    fn land<K>(&mut self, cell: u32, answer: A, after: &mut After<K, A>) {
+        let outcome = answer.outcome();
+        let Some(place) = self.cells.get_mut(cell) else { return after.answers.push(answer) };
+        match std::mem::replace(place, Cell::Landed(answer)) {
+            Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => after.wakers.push(waker),
+            Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
+            Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
+                after.wake.extend(self.tell_group(group, seat, outcome));
+            }
+            Cell::Landed(answer) => after.answers.push(answer),
+        }
+        self.nested.remove(cell);
     }
 
     /// Its waker, once its owner has something to do: not for every batch that lands.

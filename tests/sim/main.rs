@@ -271,7 +271,7 @@ fn p01_p02_p03_p04_p05_p06_p07_p08_p10_p11_p12_p13_p14_p17_hold_in_every_seeded_
     assert!(seeds > 0 && sum.values > 0, "no case ran");
     println!(
         "simulation: {seeds} cases, {:.0} virtual seconds, {} loads, {} calls, {} outcomes checked, {} values, {} hits, {} bounds, \
-         {} asked again, {} isolations, {} nested loads, {} cycles, {} unprocessed, {} beyond budget, {} cut by weight, {} rings by moving",
+         {} asked again, {} isolations, {} nested loads, {} cycles, {} unprocessed, {} beyond budget, {} cut by weight, {} cycles by moving",
         sum.micros as f64 / 1e6,
         sum.loads,
         sum.calls,

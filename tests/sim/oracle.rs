@@ -166,7 +166,7 @@ impl Oracle {
         );
         let later = self.models.iter().flat_map(|model| &model.landing).any(|landing| landing.at < at);
         if !of_the_store || later {
-            self.send_back(); // what was said of the store by then came before
+            self.send_back()?; // what was said of the store by then came before
         }
         match event {
             Event::Asked { get, batcher, inside, kind, keys, prompt } => {
@@ -186,14 +186,7 @@ impl Oracle {
             },
             Event::Over { batcher, load, how } => {
                 self.over(at, *batcher, *load, how)?;
-                // Known: waiters that move, as the key was invalidated and asked for anew, may close a ring unseen, which
-                // ends with the load's timeout.
-                let model = &mut self.models[*batcher];
-                if !model.rings && model.no_ring(&self.calls, *batcher).is_err() {
-                    model.rings = true;
-                    self.tally.moved += 1;
-                }
-                Ok(())
+                self.models[*batcher].no_ring(&self.calls, *batcher)
             }
             Event::GateAsked { batcher, gate, of } => {
                 let model = &mut self.models[*batcher];
@@ -516,20 +509,24 @@ impl Oracle {
     }
 
     fn answer(&mut self, at: u64, batcher: usize, told: impl Fn(u32, Seat) -> Option<Outcome>) {
+        for get in self.models[batcher].calls.clone() {
+            self.answer_one(at, batcher, get, &told);
+        }
+    }
+
+    fn answer_one(&mut self, at: u64, batcher: usize, get: usize, told: impl Fn(u32, Seat) -> Option<Outcome>) {
         let model = &mut self.models[batcher];
-        for get in model.calls.clone() {
-            let call = self.calls.get_mut(&get).expect("listed");
-            for (key, seat) in &mut call.seats {
-                if let Some(outcome) = told(*key, *seat) {
-                    *seat = Seat::Answered(outcome);
-                    model.answered(call.inside);
-                }
+        let call = self.calls.get_mut(&get).expect("listed");
+        for (key, seat) in &mut call.seats {
+            if let Some(outcome) = told(*key, *seat) {
+                *seat = Seat::Answered(outcome);
+                model.answered(call.inside);
             }
-            let answered = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(_));
-            let failed = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(outcome) if call.kind.fails(outcome));
-            if call.prompt && (call.seats.iter().all(answered) || call.seats.iter().any(failed)) {
-                call.bound = Some(call.bound.unwrap_or(at).min(at)); // it is woken at once
-            }
+        }
+        let answered = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(_));
+        let failed = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(outcome) if call.kind.fails(outcome));
+        if call.prompt && (call.seats.iter().all(answered) || call.seats.iter().any(failed)) {
+            call.bound = Some(call.bound.unwrap_or(at).min(at)); // it is woken at once
         }
     }
 

@@ -18,7 +18,7 @@ use crate::{
 const MOST_TRIES: u32 = 4;
 /// What is told if the queue is failed, and if a comparison panics.
 const FAILED: u64 = 99;
-const PANICKED: u64 = 77;
+pub(super) const PANICKED: u64 = 77;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -104,7 +104,7 @@ impl Fates<Key, u64> for Judge {
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<Key, u64> {
         self.calls.push((position, tries, again));
         match fate(self.again, position, tries, again) {
-            Some(tries) => Fate::Again { key: self.keys[position], tries, until: self.until, or: PANICKED },
+            Some(tries) => Fate::Again { key: self.keys[position], tries, until: self.until },
             None => Fate::Tell(answer(self.flight, position)),
         }
     }

@@ -381,8 +381,11 @@ impl Oracle {
         self.answer(at, batcher, |key, seat| (seat == Seat::Flying(name)).then(|| tell.get(&key).copied()).flatten());
     }
 
-    pub(super) fn send_back(&mut self) {
+    pub(super) fn send_back(&mut self) -> Verdict {
         for batcher in 0..self.models.len() {
+            if self.models[batcher].landing.is_empty() {
+                continue;
+            }
             for back in std::mem::take(&mut self.models[batcher].landing) {
                 let at = back.at;
                 self.ask_again(batcher, &back);
@@ -390,7 +393,9 @@ impl Oracle {
                     self.models[batcher].find_nested(at, &self.calls);
                 }
             }
+            self.models[batcher].no_ring(&self.calls, batcher)?;
         }
+        Ok(())
     }
 
     /// A key is queued again, or those who wait for it move to where it is by now.
@@ -400,6 +405,22 @@ impl Oracle {
         model.seen.asked_again += 1;
         self.tally.again += 1;
         let can_join = model.rules.join_in_flight && !model.flights[&name].dead.contains(&key);
+        let rings = |get: &usize| {
+            let call = &self.calls[get];
+            let waits = call.seats.iter().any(|seat| *seat == (key, Seat::Flying(name)));
+            waits && call.inside.is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
+        };
+        let rings: Vec<_> = model.calls.iter().copied().filter(|get| !can_join && rings(get)).collect();
+        for get in &rings {
+            self.tally.moved += 1;
+            self.answer_one(at, batcher, *get, |known, seat| {
+                ((known, seat) == (key, Seat::Flying(name))).then_some(Outcome::Cycle)
+            });
+        }
+        let model = &mut self.models[batcher];
+        if !rings.is_empty() && !model.wanted(name, &self.calls).contains(&key) {
+            return;
+        }
         let to = if can_join {
             None
         } else if let Some(queued) = model.queue.iter_mut().find(|queued| queued.key == key) {

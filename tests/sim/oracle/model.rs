@@ -116,8 +116,6 @@ pub(super) struct Model {
     nested_waiting: usize,
     /// Some load has asked something.
     pub(super) nests: bool,
-    /// Loads wait for each other.
-    pub(super) rings: bool,
     pub(super) closed: bool,
     pub(super) orphaned: bool,
     pub(super) slot_free_since: u64,
@@ -157,7 +155,6 @@ impl Model {
             waiting: 0,
             nested_waiting: 0,
             nests: false,
-            rings: false,
             closed: false,
             orphaned: false,
             slot_free_since: 0,

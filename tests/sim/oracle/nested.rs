@@ -80,7 +80,7 @@ impl Model {
 
     /// Loads that wait for each other would never end (P2).
     pub(super) fn no_ring(&self, calls: &BTreeMap<usize, Call>, batcher: usize) -> Verdict {
-        if !self.nests || self.rings {
+        if !self.nests {
             return Ok(());
         }
         let mut waits = BTreeMap::<u64, BTreeSet<u64>>::new();

@@ -407,7 +407,7 @@ impl Oracle {
         let can_join = model.rules.join_in_flight && !model.flights[&name].dead.contains(&key);
         let rings = |get: &usize| {
             let call = &self.calls[get];
-            let waits = call.seats.iter().any(|seat| *seat == (key, Seat::Flying(name)));
+            let waits = call.seats.contains(&(key, Seat::Flying(name)));
             waits && call.inside.is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
         };
         let rings: Vec<_> = model.calls.iter().copied().filter(|get| !can_join && rings(get)).collect();

@@ -102,7 +102,6 @@ impl Flight {
 }
 
 /// What is known of one batcher.
-#[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 pub(super) struct Model {
     pub(super) rules: Rules,
     pub(super) queue: Vec<Queued>,

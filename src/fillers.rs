@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use crate::{broken::broken, entries::spread, pages::Pages, waiters::Answer};
+use crate::{broken::broken, entry::spread, pages::Pages, waiters::Answer};
 
 /// The most bytes of the index that stay allocated when nobody fills.
 const INDEX_AT_REST: usize = 4 * 1024;

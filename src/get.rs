@@ -19,7 +19,7 @@ use crate::{
     spans,
     stats::Outcome,
     sync::{chain, consume_budget},
-    waiters::Wait,
+    waiters::{After, Wait},
 };
 
 /// The future of [`Batcher::get`](crate::Batcher::get).
@@ -90,22 +90,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let State::Waiting(cell) = this.state {
+            let reply = ready!(this.shared.poll_cell(cell, cx));
+            this.state = State::Done;
+            return Poll::Ready(reply.into_result());
+        }
         match std::mem::replace(&mut this.state, State::Done) {
             State::New(key) => this.start(key, cx),
             State::Reload(key) => {
                 this.shared.invalidate(&key);
                 this.start(key, cx)
             }
-            State::Waiting(cell) => {
-                this.state = State::Waiting(cell);
-                let reply = ready!(this.shared.poll_cell(cell, cx));
-                this.state = State::Done;
-                Poll::Ready(reply.into_result())
-            }
             State::TurnedAway(error) => this.answer(Err(error), cx),
             State::Hit(value) => this.answer(Ok(*value), cx),
             #[expect(clippy::panic, reason = "as async functions do")]
-            State::Done => panic!("`Get` polled after it was ready"),
+            State::Waiting(_) | State::Done => panic!("`Get` polled after it was ready"),
         }
     }
 }
@@ -125,24 +124,44 @@ where
 
     /// Waits, or has an answer at once.
     fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
-        let (shared, hash, weight) = (&self.shared, self.shared.hash(&key), self.shared.weigh(&key));
-        let wait = Wait::Task(cx.waker().clone());
-        let mut ask = Some(Ask { key, hash, weight, wait, chain: chain() }); // what is left of it goes outside the lock
-        let (now, span) = (shared.now(), spans::of_caller());
+        let (shared, hash) = (&self.shared, self.shared.hash(&key));
+        let (now, chain, span) = (shared.now(), chain(), spans::of_caller());
+        // what is left of these goes outside the lock
+        let (mut key, mut waker) = (Some(key), Some(cx.waker().clone()));
+        if chain.is_none() && span.is_none() && shared.store.is_none() {
+            let cell = shared.lock().quick(&mut key, &mut waker, hash, now);
+            if let Some(cell) = cell {
+                self.state = State::Waiting(cell);
+                return Ok(());
+            }
+        }
+        let (Some(key), Some(waker)) = (key, waker) else { unreachable!("both are taken or none") };
+        let weight = shared.weigh(&key);
+        self.ask(Some(Ask { key, hash, weight, wait: Wait::Task(waker), chain }), now, span)
+    }
+
+    /// The same for a get that needs more than a place in the queue.
+    #[inline(never)]
+    fn ask(&mut self, mut ask: Option<Ask<K>>, now: u64, span: Option<u64>) -> Result<(), Result<V, Error<E>>> {
+        let shared = &self.shared;
         let (mut runtime, mut asks_store) = (None, shared.store.is_some());
         loop {
-            let asked = shared.event(runtime.as_ref(), |queue, _| {
-                let may_spawn = runtime.is_some();
-                let asked = if asks_store {
-                    queue.ask(&mut ask, now, may_spawn)
-                } else {
-                    Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
-                };
-                if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
-                    queue.waiters.note_span(cell, span);
-                }
-                asked
-            });
+            let mut after = After::new();
+            let mut queue = shared.lock();
+            let before = queue.before();
+            let may_spawn = runtime.is_some();
+            // if a comparison of keys panics here, nothing has changed
+            let asked = if asks_store {
+                queue.ask(&mut ask, now, may_spawn)
+            } else {
+                Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
+            };
+            if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
+                queue.waiters.note_span(cell, span);
+                queue.account(before, &mut after);
+            }
+            drop(queue);
+            shared.follow(runtime.as_ref(), after);
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
                 Asked::Known(reply) => return Err(reply.into_result()),

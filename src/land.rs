@@ -13,7 +13,7 @@ use std::{
 use crate::{
     broken::broken,
     config::Abandon,
-    entries::{At, Entry},
+    entry::{At, Entry},
     queue::Queue,
     retry::Tries,
     stats::Outcome,
@@ -81,9 +81,15 @@ impl<K, A: Answer> Queue<K, A> {
                 self.drive.ring(after);
             }
         }
+        let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
         for position in positions.by_ref().take(CHUNK) {
-            self.land_one(flight, position, how, fates, after);
+            let Some(entry) = entries.get_mut(position) else { continue };
+            let told = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
+            if told != NONE {
+                self.land_one(flight, position, told, how, fates, after); // else it went with an earlier piece
+            }
         }
+        self.flight_mut(flight).entries = entries;
         let more = positions.len() > 0;
         if !more && how.last {
             after.batch = self.flights.remove(flight).map(|flight| flight.keys);
@@ -94,23 +100,20 @@ impl<K, A: Answer> Queue<K, A> {
         more
     }
 
+    #[inline]
     fn land_one(
         &mut self,
         flight: u32,
         position: usize,
+        entry: u32,
         how: How,
         fates: &mut impl Fates<K, A>,
         after: &mut After<K, A>,
     ) where
         K: Eq,
     {
-        let carrier = self.flight_mut(flight);
-        let tell = |entry: &mut u32| if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
-        let Some(entry) = carrier.entries.get_mut(position).map(tell) else { return };
-        if entry == NONE {
-            return; // told with an earlier piece
-        }
-        if how.may_spawn && self.entries.requeue(entry, how.now) {
+        if how.may_spawn && self.entries.is_held(entry) {
+            self.entries.requeue(entry, how.now);
             return self.has_arrived();
         }
         let (wanted, tries) = (self.entries.get(entry).head != NONE, self.entries.tries(entry));
@@ -120,10 +123,11 @@ impl<K, A: Answer> Queue<K, A> {
         match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
             Fate::Again { key, tries, until } => self.ask_again(entry, key, tries, until, after),
             Fate::Tell(answer) => {
-                self.tell(entry, answer, after);
+                let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
                 if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(entry) {
                     after.keys.push(key);
                 }
+                self.waiters.tell(head, answer, &mut self.stats, after);
             }
         }
     }

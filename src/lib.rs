@@ -98,6 +98,7 @@ mod config;
 mod dispatch;
 mod drive;
 mod entries;
+mod entry;
 mod error;
 mod fillers;
 mod histogram;

@@ -17,7 +17,7 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
-    entries::spread,
+    entry::spread,
     error::Error,
     fillers::Known,
     get::absent_is_none,

@@ -11,7 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{
@@ -23,7 +23,7 @@ use crate::{
     reply::{Circumstances, Reply},
     retry::{Retry, Verdict},
     store::Store,
-    sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, here},
+    sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
     waiters::After,
     weights::{Limit, Weight},
 };
@@ -200,10 +200,15 @@ fn limit<K: Send + 'static, V: 'static, E: 'static>(
 }
 
 /// What is left to do when the lock has been released, but for spawning.
+#[inline]
 pub(crate) fn carry_out<K, A>(after: After<K, A>) {
-    for waker in after.wake {
-        caught(|| waker.wake());
+    if !after.is_nothing() {
+        carry_out_all(after);
     }
+}
+
+fn carry_out_all<K, A>(after: After<K, A>) {
+    each(after.wake, Waker::wake);
     discard(after.wakers);
     discard(after.keys);
     discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());

@@ -16,6 +16,7 @@ const LAYERS: [&[&str]; 2] = [
         "dispatch",
         "drive",
         "entries",
+        "entry",
         "error",
         "fillers",
         "fresh",

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chain::Chain,
     land::{Fate, Fates, How},
-    queue::{Ask, Submit},
+    queue::{Ask, Queue, Submit},
     stats::{Outcome, Reason},
     waiters::{After, EndsOn, Wait},
 };
@@ -110,6 +110,20 @@ impl Fates<Key, u64> for Judge {
     }
 }
 
+/// As a get does: the quick way, if it is open, and else the other.
+fn submit(queue: &mut Queue<Key, u64>, wish: &mut Option<Ask<Key>>, now: u64, may_spawn: bool) -> Submit<Key> {
+    let Some(Ask { key, hash, weight, wait: Wait::Task(waker), chain }) = wish.take() else { panic!("a task asks") };
+    let (mut key, mut waker) = (Some(key), Some(waker));
+    let cell = if chain.is_none() { queue.quick(&mut key, &mut waker, hash, now) } else { None };
+    if let Some(cell) = cell {
+        assert!(key.is_none() && waker.is_none());
+        return Submit::Waits { cell, spare: None };
+    }
+    let wait = Wait::Task(waker.expect("it is left"));
+    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait, chain });
+    queue.submit(wish, now, may_spawn)
+}
+
 /// What was before an event.
 struct Begun {
     sight: Sight,
@@ -186,7 +200,7 @@ impl World {
         let chain = nest.as_ref().map(|nest| Arc::clone(&nest.chain));
         let mut ask = Some(self.wish(id, Wait::Task(Waker::noop().clone()), chain));
         let begun = self.begin();
-        let submit = self.queue.submit(&mut ask, nanos(self.now), may_spawn);
+        let submit = submit(&mut self.queue, &mut ask, nanos(self.now), may_spawn);
         assert_eq!(ask.is_none(), matches!(submit, Submit::Waits { .. }), "an ask is taken only if it waits");
         match submit {
             Submit::Refused(outcome) => assert_eq!(Some(outcome), expected),
@@ -480,7 +494,7 @@ impl World {
     }
 
     /// An event that makes everything due.
-    fn flush(&mut self, flushes: bool, event: impl FnOnce(&mut crate::queue::Queue<Key, u64>, &mut After<Key, u64>)) {
+    fn flush(&mut self, flushes: bool, event: impl FnOnce(&mut Queue<Key, u64>, &mut After<Key, u64>)) {
         let (begun, mut after) = (self.begin(), After::new());
         if flushes {
             self.make_due();
@@ -503,10 +517,10 @@ impl World {
             Step::Desert(which) => self.desert(*which),
             Step::Land(landing) => self.land(landing),
             Step::Shed { flight, piece } => self.shed(*flight, *piece),
-            Step::Flush => self.flush(true, crate::queue::Queue::flush),
+            Step::Flush => self.flush(true, Queue::flush),
             Step::Close => {
                 self.closed = true;
-                self.flush(true, crate::queue::Queue::close);
+                self.flush(true, Queue::close);
             }
             Step::Handle(true) => {
                 self.handles += 1;
@@ -514,7 +528,7 @@ impl World {
             }
             Step::Handle(false) if self.handles > 0 => {
                 self.handles -= 1;
-                self.flush(self.handles == 0, crate::queue::Queue::drop_handle);
+                self.flush(self.handles == 0, Queue::drop_handle);
             }
             Step::Handle(false) => {}
             Step::Pass(time) => self.now += time,

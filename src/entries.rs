@@ -228,11 +228,6 @@ impl<K> Entries<K> {
         self.get_mut(entry).at = At::Held { key, flight, position, flushes };
     }
 
-    #[inline]
-    pub(crate) fn is_held(&self, entry: u32) -> bool {
-        matches!(self.get(entry).at, At::Held { .. })
-    }
-
     /// Queues a held entry: behind the others or, if a flush was meant for it too, behind those that are due.
     pub(crate) fn requeue(&mut self, entry: u32, now: u64) {
         let flushed = matches!(self.get(entry).at, At::Held { flushes, .. } if flushes != self.flushes);
@@ -496,6 +491,12 @@ impl<K> Entries<K> {
     }
 
     /// Whether no key is known.
+    #[inline]
+    pub(crate) const fn has_none(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The same, of everything there is.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty() && self.index.is_empty() && self.extras.is_empty() && self.parked.is_empty()
     }

@@ -66,6 +66,12 @@ impl<K, A: Answer> Fillers<K, A> {
         Self { index: HashTable::new(), pages: Pages::new() }
     }
 
+    /// Whether nobody fills.
+    #[inline]
+    pub(crate) const fn has_none(&self) -> bool {
+        self.pages.is_empty()
+    }
+
     #[cfg(any(test, fuzzing))]
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty() && self.index.is_empty()

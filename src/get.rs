@@ -14,6 +14,7 @@ use std::{
 
 use crate::{
     error::Error,
+    keep::Glance,
     queue::{Ask, Submit, fresh::Asked},
     shared::Shared,
     spans,
@@ -124,27 +125,40 @@ where
 
     /// Waits, or has an answer at once.
     fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
-        let (shared, hash) = (&self.shared, self.shared.hash(&key));
+        let shared = &self.shared;
+        let asks_store = match shared.glance(&key) {
+            Glance::Hit(hit) => return Err(hit),
+            Glance::Miss => false,
+            Glance::Not => shared.store.is_some(),
+        };
+        let hash = shared.hash(&key);
         let (now, chain, span) = (shared.now(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
-        let (mut key, mut waker) = (Some(key), Some(cx.waker().clone()));
-        if chain.is_none() && span.is_none() && shared.store.is_none() {
-            let cell = shared.lock().quick(&mut key, &mut waker, hash, now);
+        let (mut key, mut wait) = (Some(key), Some(Wait::Task(cx.waker().clone())));
+        if chain.is_none() && span.is_none() && !asks_store {
+            let cell = shared.lock().quick(&mut key, &mut wait, hash, now);
             if let Some(cell) = cell {
                 self.state = State::Waiting(cell);
                 return Ok(());
             }
         }
-        let (Some(key), Some(waker)) = (key, waker) else { unreachable!("both are taken or none") };
+        let (Some(key), Some(wait)) = (key, wait) else { unreachable!("both are taken or none") };
         let weight = shared.weigh(&key);
-        self.ask(Some(Ask { key, hash, weight, wait: Wait::Task(waker), chain }), now, span)
+        let ask = Ask { key, hash, weight, wait, chain };
+        self.ask(Some(ask), asks_store, now, span)
     }
 
     /// The same for a get that needs more than a place in the queue.
     #[inline(never)]
-    fn ask(&mut self, mut ask: Option<Ask<K>>, now: u64, span: Option<u64>) -> Result<(), Result<V, Error<E>>> {
+    fn ask(
+        &mut self,
+        mut ask: Option<Ask<K>>,
+        mut asks_store: bool,
+        now: u64,
+        span: Option<u64>,
+    ) -> Result<(), Result<V, Error<E>>> {
         let shared = &self.shared;
-        let (mut runtime, mut asks_store) = (None, shared.store.is_some());
+        let mut runtime = None;
         loop {
             let mut after = After::new();
             let mut queue = shared.lock();
@@ -164,11 +178,14 @@ where
             shared.follow(runtime.as_ref(), after);
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
-                Asked::Known(reply) => return Err(reply.into_result()),
+                Asked::Known(reply) => {
+                    shared.count_hits(1);
+                    return Err(reply.into_result());
+                }
                 Asked::AskStore => {
                     asks_store = false;
                     if let Some(hit) = ask.as_ref().and_then(|ask| shared.recall(&ask.key)) {
-                        shared.lock().count_hits(1);
+                        shared.count_hits(1);
                         return Err(hit);
                     }
                     continue;

@@ -112,7 +112,7 @@ impl<K, A: Answer> Queue<K, A> {
     ) where
         K: Eq,
     {
-        if how.may_spawn && self.entries.is_held(entry) {
+        if how.may_spawn && matches!(self.entries.get(entry).at, At::Held { .. }) {
             self.entries.requeue(entry, how.now);
             return self.has_arrived();
         }

@@ -169,10 +169,10 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// A get arrives, and if it is as most of them are, this is all there is to it: its key is a new one that has no
     /// weight, is not asked inside a load, has others before it, and tells the driver nothing that it does not know. Then
-    /// key and waker are taken, and [`Self::account`] would do nothing; else nothing has changed and [`Self::submit`] is
+    /// key and wait are taken, and [`Self::account`] would do nothing; else nothing has changed and [`Self::submit`] is
     /// next.
     #[inline]
-    pub(crate) fn quick(&mut self, key: &mut Option<K>, waker: &mut Option<Waker>, hash: u32, now: u64) -> Option<u32>
+    pub(crate) fn quick(&mut self, key: &mut Option<K>, wait: &mut Option<Wait>, hash: u32, now: u64) -> Option<u32>
     where
         K: Eq,
     {
@@ -185,8 +185,7 @@ impl<K, A: Answer> Queue<K, A> {
         let entry = self.entries.open_new(key, hash, now, flown)?;
         self.stats.gets = self.stats.gets.saturating_add(1);
         self.arrivals = self.arrivals.wrapping_add(1);
-        let wait = Wait::Task(waker.take()?);
-        Some(self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait))
+        Some(self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait.take()?))
     }
 
     /// A get arrives: it joins, or queues its key, or is refused. [`Self::account`] follows under the same lock.
@@ -452,6 +451,12 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.rest(after);
         after.wake.append(&mut self.closers);
         self.entries.rest();
+    }
+
+    /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.
+    #[inline]
+    pub(crate) const fn rests(&self) -> bool {
+        self.entries.has_none() && self.fillers.has_none() && !self.closed
     }
 
     pub(crate) fn stats(&self, now: u64) -> Stats {

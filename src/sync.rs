@@ -11,12 +11,13 @@ use std::{
 
 use crate::chain::Chain;
 pub(crate) use source::{
-    Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained, yield_now,
+    AtomicBool, Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained,
+    yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
 mod source {
-    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::{MutexGuard, atomic::AtomicBool};
     pub(super) use std::{sync::Mutex, thread_local};
 
     pub(crate) use tokio::{

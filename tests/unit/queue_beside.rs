@@ -110,17 +110,16 @@ impl Fates<Key, u64> for Judge {
     }
 }
 
-/// As a get does: the quick way, if it is open, and else the other.
+/// As gets do: the quick way, if it is open, and else the other.
 fn submit(queue: &mut Queue<Key, u64>, wish: &mut Option<Ask<Key>>, now: u64, may_spawn: bool) -> Submit<Key> {
-    let Some(Ask { key, hash, weight, wait: Wait::Task(waker), chain }) = wish.take() else { panic!("a task asks") };
-    let (mut key, mut waker) = (Some(key), Some(waker));
-    let cell = if chain.is_none() { queue.quick(&mut key, &mut waker, hash, now) } else { None };
+    let Some(Ask { key, hash, weight, wait, chain }) = wish.take() else { panic!("there is a wish") };
+    let (mut key, mut wait) = (Some(key), Some(wait));
+    let cell = if chain.is_none() { queue.quick(&mut key, &mut wait, hash, now) } else { None };
     if let Some(cell) = cell {
-        assert!(key.is_none() && waker.is_none());
+        assert!(key.is_none() && wait.is_none());
         return Submit::Waits { cell, spare: None };
     }
-    let wait = Wait::Task(waker.expect("it is left"));
-    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait, chain });
+    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait: wait.expect("it is left"), chain });
     queue.submit(wish, now, may_spawn)
 }
 
@@ -474,7 +473,7 @@ impl World {
         for id in ids {
             let seat = u32::try_from(cells.len()).expect("few");
             let mut ask = Some(self.wish(*id, Wait::Group { group, seat }, None));
-            match self.queue.submit(&mut ask, now, true) {
+            match submit(&mut self.queue, &mut ask, now, true) {
                 Submit::Waits { cell, .. } => cells.push(cell),
                 Submit::Again { seat } => assert!((seat as usize) < cells.len()),
                 _ => break,

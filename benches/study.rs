@@ -391,14 +391,13 @@ impl World<'_> {
 
     fn answered(&mut self, of: u64) {
         match self.work {
-            Work::Poisson(_) | Work::Slower(_) | Work::GivenUp(_) => {}
             Work::Clients(_) => {
                 let at = self.now + self.random.below(self.engine.pass);
                 self.at(at, Event::Ask { of });
             }
             Work::Trees(_) if of == 1 => self.ask(0),
-            Work::Trees(_) => {}
             Work::Requests(_) | Work::Hits(_) | Work::Straggler(_) => self.one_less(of),
+            Work::Trees(_) | Work::Poisson(_) | Work::Slower(_) | Work::GivenUp(_) => {}
         }
     }
 
@@ -606,7 +605,7 @@ fn main() -> ExitCode {
         Engine { limit: from_env("LIMIT").unwrap_or(LIMIT) as usize, pass: from_env("PASS").unwrap_or(PASS) * MICRO };
     if let Some(file) = std::env::var_os("PLOT") {
         std::fs::write(&file, draw(engine)).unwrap();
-        println!("drawn: {}", file.display());
+        println!("drawn: {}", file.to_string_lossy());
         return ExitCode::SUCCESS;
     }
     let policies = policies();

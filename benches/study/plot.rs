@@ -98,7 +98,7 @@ fn panel(svg: &mut String, panel: &Panel, left: f64, top: f64) {
         r#"<text x="{x:.1}" y="{y:.1}" class="x" transform="rotate(-90 {x:.1} {y:.1})">mean latency, in loads</text>"#
     )
     .unwrap();
-    writeln!(svg, r##"<path d="{}" class="h"/>"##, path(&hull(&panel.curves), place)).unwrap();
+    writeln!(svg, r#"<path d="{}" class="h"/>"#, path(&hull(&panel.curves), place)).unwrap();
     for curve in &panel.curves {
         let Curve { colour, points, usual, .. } = curve;
         writeln!(svg, r#"<path d="{}" stroke="{colour}" class="c"/>"#, path(points, place)).unwrap();

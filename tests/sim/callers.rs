@@ -1,6 +1,7 @@
 //! Those who ask: calls that write down what becomes of them, and tasks that treat them well or badly.
 
 use std::{
+    any::Any,
     future::poll_fn,
     pin::Pin,
     sync::{
@@ -36,7 +37,7 @@ pub(crate) struct Desk {
 
 /// A handle that is counted.
 pub(crate) struct Handle {
-    sim: Sim,
+    pub(crate) sim: Sim,
     desk: Arc<Desk>,
 }
 
@@ -156,7 +157,7 @@ pub(crate) struct Watch {
     call: Call,
 }
 
-fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
+pub(crate) fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
     match result {
         Ok(Some(value)) => Outcome::Found(value.0),
         Ok(None) | Err(Error::NotFound) => Outcome::Absent,
@@ -289,7 +290,7 @@ pub(crate) struct Scene {
     pub(crate) log: Log,
     pub(crate) calm: Arc<AtomicBool>,
     /// What is never polled again.
-    pub(crate) shelf: Arc<Mutex<Vec<Watch>>>,
+    pub(crate) shelf: Arc<Mutex<Vec<Box<dyn Any + Send>>>>,
     pub(crate) gets: Arc<AtomicUsize>,
 }
 
@@ -332,7 +333,7 @@ async fn polled_often(watch: &mut Watch, times: u64) -> bool {
     false
 }
 
-fn ms(ms: u64) -> Duration {
+pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -404,7 +405,7 @@ async fn behave(scene: &Scene, rng: &mut Rng, manner: Manner, mut watch: Watch, 
         Manner::Park => {
             if !polled_often(&mut watch, rng.below(4) + 1).await {
                 scene.log.note(Event::Parked { get: watch.get });
-                scene.shelf.lock().unwrap().push(watch);
+                scene.shelf.lock().unwrap().push(Box::new(watch));
             }
         }
         Manner::Migrate => {

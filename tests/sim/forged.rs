@@ -1,5 +1,7 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
+mod streams;
+
 use crate::{
     log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Retries, Rules, Said, Seen, Stamp, Verdict},
     oracle::judge,

@@ -6,11 +6,12 @@
 mod flights;
 mod model;
 mod nested;
+mod streams;
 
 use std::collections::BTreeMap;
 
-use self::model::Model;
-use crate::log::{End, Entry, Event, Kind, Outcome, PRIMED, Rules, Stamp};
+use self::{model::Model, streams::Stream};
+use crate::log::{End, Entry, Event, Flow, Kind, Outcome, PRIMED, Rules, Stamp};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
@@ -41,6 +42,8 @@ pub(crate) struct Tally {
     pub(crate) weighed: u64,
     /// Rings that waiters closed as they moved.
     pub(crate) moved: u64,
+    /// Items of streams.
+    pub(crate) streamed: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -60,6 +63,7 @@ impl std::ops::AddAssign for Tally {
         self.unbudgeted += other.unbudgeted;
         self.weighed += other.weighed;
         self.moved += other.moved;
+        self.streamed += other.streamed;
     }
 }
 
@@ -111,6 +115,7 @@ struct Call {
 pub(crate) struct Oracle {
     models: Vec<Model>,
     calls: BTreeMap<usize, Call>,
+    streams: BTreeMap<usize, Stream>,
     quiet: bool,
     /// By when all must be at rest, once the faults have stopped.
     rest: Option<u64>,
@@ -122,7 +127,9 @@ pub(crate) struct Oracle {
 pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> {
     let mut oracle = Oracle::new(rules);
     for (place, entry) in log.iter().enumerate() {
-        if let Event::Asked { batcher: of, .. } = &entry.event {
+        if let Event::Asked { batcher: of, .. } | Event::Stream { batcher: of, what: Flow::Pulled { .. }, .. } =
+            &entry.event
+        {
             let looked = log[place + 1..].iter().map_while(|entry| match &entry.event {
                 Event::Looked { batcher, key, got } if batcher == of => Some((*key, *got)),
                 _ => None,
@@ -141,8 +148,8 @@ pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> 
 impl Oracle {
     fn new(rules: &[Rules]) -> Self {
         let models = rules.iter().map(Model::new).collect();
-        let (calls, looked) = (BTreeMap::new(), Vec::new());
-        Self { models, calls, quiet: false, rest: None, tally: Tally::default(), looked }
+        let (calls, streams, looked) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { models, calls, streams, quiet: false, rest: None, tally: Tally::default(), looked }
     }
 
     /// What follows from any event.
@@ -180,6 +187,7 @@ impl Oracle {
                 self.call(*get)?.parked = true;
                 Ok(())
             }
+            Event::Stream { stream, batcher, what } => self.flows(at, *stream, *batcher, *what),
             Event::Started { batcher, load, of, keys } => match of {
                 None => self.started(at, *batcher, *load, keys),
                 Some(flight) => self.piece_started(at, *batcher, *flight, *load, keys),
@@ -563,6 +571,7 @@ impl Oracle {
             let waits = matches!(call.state, State::Waiting | State::Refused(_)) && (unanswered || !call.parked);
             hold(!waits, "P2", || format!("call {get} is still waiting: {:?}", call.seats))?;
         }
+        self.streams_rest()?;
         for (batcher, model) in self.models.iter().enumerate() {
             let rests = model.queue.is_empty() && model.running.is_empty() && model.spent.is_empty();
             hold(rests, "P2", || format!("batcher {batcher} does not rest"))?;

@@ -284,6 +284,42 @@ pub(crate) struct Shape {
     pub(crate) kept: bool,
 }
 
+/// Streams of keys, beside the callers; chances in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamShape {
+    /// Tasks that run streams, one after another.
+    pub(crate) tasks: usize,
+    pub(crate) streams: usize,
+    /// Most keys of a source.
+    pub(crate) most: usize,
+    /// A source makes a key wait, for so long at most.
+    pub(crate) paced: u64,
+    pub(crate) pace_ms: u64,
+    pub(crate) panics: u64,
+    /// Somebody waits between two items.
+    pub(crate) slow: u64,
+    /// Somebody does not wait for the end.
+    pub(crate) leaves: u64,
+    /// The batcher is closed meanwhile.
+    pub(crate) closes: u64,
+}
+
+impl StreamShape {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            tasks: rng.pick(&[1, 1, 2, 3]),
+            streams: rng.pick(&[1, 2, 4]),
+            most: rng.pick(&[3, 12, 40, 100]),
+            paced: rng.pick(&[0, 10, 40, 100]),
+            pace_ms: rng.pick(&[0, 2, 20]),
+            panics: rng.pick(&[0, 0, 2]),
+            slow: rng.pick(&[0, 30]),
+            leaves: rng.pick(&[0, 40, 80]),
+            closes: rng.pick(&[0, 0, 0, 40]),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) seed: u64,
@@ -303,6 +339,7 @@ pub(crate) struct World {
     pub(crate) writes: u64,
     /// How far the clock is from a whole millisecond.
     pub(crate) skewed_micros: u64,
+    pub(crate) streams: Option<StreamShape>,
 }
 
 /// A smaller case of the same seed: at most so many callers, steps and batchers, and only these faults and manners.
@@ -334,6 +371,7 @@ impl World {
             Manner::ILL.into_iter().enumerate().filter(|(bit, _)| on & u64::from(cut.manners) & (1 << bit) != 0);
         let mut manners = manners.map(|(_, manner)| manner).collect::<Vec<_>>();
         manners.push(Manner::Await);
+        let (mut of_streams, may_stream) = (Rng::of(&[seed, 13]), cut.manners & (1 << Manner::ILL.len()) != 0);
         Self {
             seed,
             callers: rng.pick(&[1, 2, 3, 5, 8, 12, 20, 32]).min(cut.callers),
@@ -348,6 +386,7 @@ impl World {
             writes: Rng::of(&[seed, 7]).pick(&[0, 10, 40, 80]),
             skewed_micros: rng.pick(&[0, 0, 137, 500, 999]),
             batchers: shapes.into_iter().take(cut.batchers.max(1)).collect(),
+            streams: (of_streams.percent(20) && may_stream).then(|| StreamShape::draw(&mut of_streams)),
         }
     }
 

@@ -6,6 +6,7 @@ use super::{
     Oracle, Seat, Verdict, hold,
     model::{Flight, Load, SentBack, Tries},
     nested::DEEPEST,
+    streams::Stream,
 };
 use crate::log::{self, How, Outcome, Retries, Rules, Said, Stamp};
 
@@ -451,13 +452,15 @@ impl Oracle {
 
     /// By when all is at rest if the faults stop now, as far as that is a number (P2).
     pub(super) fn bound_of_rest(&self, at: u64) -> Option<u64> {
+        let fresh: u64 = self.streams.values().map(Stream::fresh).sum();
         let mut bound = at + 1_000_000; // callers finish what they are at
         for model in &self.models {
             let (rules, window) = (model.rules, model.window().unwrap_or(100_000));
             let timeout = rules.timeout.filter(|_| rules.gates == 0)?;
             let keys = model.queue.len() + model.running.iter().map(|of| model.flights[of].keys.len()).sum::<usize>();
             let delays = UNPROCESSED_BACKOFF.1 + rules.retry.cap + 300_000;
-            bound += delays + (keys as u64 + 130 + 2 * u64::from(DEEPEST)) * (timeout + window + 2 * rules.tick);
+            bound +=
+                delays + (keys as u64 + fresh + 130 + 2 * u64::from(DEEPEST)) * (timeout + window + 2 * rules.tick);
         }
         Some(bound)
     }

@@ -267,13 +267,13 @@ impl Inside {
     }
 
     /// The calls that a load makes; none if the batcher is gone.
-    pub(crate) fn ask(&self, load: u64, asks: &[(Kind, u32)], hashes: u32) -> Vec<Watch> {
+    pub(crate) fn ask(&self, load: u64, asks: &[(Kind, Vec<u32>)], hashes: u32) -> Vec<Watch> {
         let Some((handle, gets)) = self.desk.get().and_then(Desk::handle).zip(self.gets.get()) else {
             return Vec::new();
         };
-        let watch = |(kind, key): &(Kind, u32)| {
+        let watch = |(kind, keys): &(Kind, Vec<u32>)| {
             let get = gets.fetch_add(1, Ordering::Relaxed);
-            let mut watch = Watch::new(&handle, get, *kind, vec![*key], true, hashes);
+            let mut watch = Watch::new(&handle, get, *kind, keys.clone(), true, hashes);
             watch.inside = Some(load);
             watch
         };

@@ -1,5 +1,6 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
+mod nested;
 mod streams;
 
 use crate::{

@@ -346,12 +346,12 @@ impl Oracle {
         if ended {
             distinct.clear(); // nothing is loaded for it
         }
+        // that a get of one key would wait for itself says nothing of the others
+        let closes = |key: &u32| inside.is_some_and(|flight| model.closes_ring(*key, flight, &self.calls));
+        let rings: Vec<_> = distinct.iter().map(|(key, _)| *key).filter(closes).collect();
+        distinct.retain(|(key, _)| !rings.contains(key));
         let refused = match () {
-            () if distinct.is_empty() => None,
-            () if inside.is_some() => inside.and_then(|flight| {
-                let cycle = distinct.iter().any(|(key, _)| model.closes_ring(*key, flight, &self.calls));
-                cycle.then_some(Outcome::Cycle)
-            }),
+            () if distinct.is_empty() || inside.is_some() => None,
             () if model.closed => Some(Outcome::Closed),
             () if model.waiting + distinct.len() > model.rules.capacity => Some(Outcome::Overloaded),
             () => None,
@@ -360,10 +360,13 @@ impl Oracle {
             hits.clear();
         }
         self.tally.calls += 1;
-        self.tally.cycles += u64::from(refused == Some(Outcome::Cycle));
+        self.tally.cycles += rings.len() as u64;
         self.tally.hits += hits.len() as u64;
         model.seen.store_hits += hits.len() as u64;
-        let mut bound = (ended || distinct.is_empty() && hit).then_some(at);
+        model.seen.gets += keys.iter().filter(|key| rings.contains(key)).count() as u64;
+        hits.extend(rings.into_iter().map(|key| (key, Seat::Answered(Outcome::Cycle))));
+        let ended = hits.iter().any(|(_, seat)| matches!(seat, Seat::Answered(outcome) if kind.fails(outcome)));
+        let mut bound = (ended || distinct.is_empty() && !hits.is_empty()).then_some(at);
         if refused.is_some() {
             let of_hits = |key: &&u32| hits.iter().any(|(known, _)| known == *key);
             model.seen.gets += (keys.len() - keys.iter().filter(of_hits).count()) as u64;
@@ -488,6 +491,7 @@ impl Oracle {
         let (batcher, inside, seats) = (call.batcher, call.inside, std::mem::take(&mut call.seats));
         let model = &mut self.models[batcher];
         model.calls.retain(|known| *known != get);
+        model.left = seats.iter().map(|(key, _)| *key).collect();
         for (key, seat) in seats {
             if !matches!(seat, Seat::Answered(_)) {
                 model.answered(inside);

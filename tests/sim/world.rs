@@ -193,6 +193,8 @@ pub(crate) struct NestShape {
     pub(crate) deep: bool,
     /// Waits for the answers no longer than this; none: until they are there.
     pub(crate) patience_ms: Option<u64>,
+    /// Asks for several keys at once.
+    pub(crate) many: u64,
 }
 
 /// What batches may weigh.
@@ -242,6 +244,7 @@ impl Growth {
             asks: rng.pick(&[10, 30, 50]),
             deep: rng.percent(25),
             patience_ms: rng.pick(&[None, None, None, Some(0), Some(20)]),
+            many: if on[7] { 60 } else { 0 },
         };
         let weights = WeightShape {
             builders: rng.pick(&[None, Some(1), Some(4), Some(12), Some(60)]),

@@ -115,6 +115,8 @@ pub(super) struct Model {
     nested_waiting: usize,
     /// Some load has asked something.
     pub(super) nests: bool,
+    /// The keys of the call that left last, in their order.
+    pub(super) left: Vec<u32>,
     pub(super) closed: bool,
     pub(super) orphaned: bool,
     pub(super) slot_free_since: u64,
@@ -154,6 +156,7 @@ impl Model {
             waiting: 0,
             nested_waiting: 0,
             nests: false,
+            left: Vec::new(),
             closed: false,
             orphaned: false,
             slot_free_since: 0,

@@ -28,6 +28,7 @@ impl Model {
                 queued.nested.get_or_insert(at);
             }
         }
+        back.sort_by_key(|key| self.left.iter().position(|left| left == key));
         for key in back {
             // it was due, and stays so: behind the others that are
             let Some(place) = self.queue.iter().position(|queued| queued.key == key) else { continue };

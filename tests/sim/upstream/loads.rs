@@ -23,6 +23,9 @@ use crate::{
     world::{Fault, NestShape, Rng, Shape, Twist},
 };
 
+/// So many loads may ask for several keys at once: it branches.
+const LOADS_OF_MANY: u64 = 100;
+
 pub(super) struct Upstream {
     behind: Behind,
     shape: Shape,
@@ -87,7 +90,8 @@ impl Loader for Upstream {
         let fault = (!behind.is_calm() && !self.shape.faults.is_empty() && rng.percent(self.shape.ill))
             .then(|| rng.pick(&self.shape.faults));
         let asks = self.shape.growth.nests.filter(|_| !behind.is_calm()).map(|nests| {
-            let asks = asks(nests, &keys, &mut behind.rng(10, load));
+            let many = if load < LOADS_OF_MANY { nests.many } else { 0 };
+            let asks = asks(NestShape { many, ..nests }, &keys, &mut behind.rng(10, load));
             let calls = move |inside: &Inside, hashes| inside.ask(load, &asks, hashes);
             (nests, calls)
         });
@@ -135,26 +139,36 @@ impl Loader for Upstream {
 }
 
 /// What a load asks its own batcher: parents, neighbours, keys of its own, anything.
-fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, u32)> {
+fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, Vec<u32>)> {
     let first = keys.first().map_or(0, |id| id.key);
+    if nests.deep && nests.many > 0 {
+        return vec![(Kind::GetEach, vec![first + 1, first, first + 1])];
+    }
     if nests.deep {
-        return vec![(Kind::Get, first + 1)];
+        return vec![(Kind::Get, vec![first + 1])];
     }
     if !rng.percent(nests.asks) {
         return Vec::new();
     }
-    let mut ask = || {
+    let key = |rng: &mut Rng| {
         let own = keys[rng.up_to(keys.len() - 1)].key;
-        let key = match rng.below(10) {
+        match rng.below(10) {
             0..4 => own / 2,
             4..6 => own + 1,
             6 => own,
             _ => rng.below(30) as u32,
-        };
-        (rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), key)
+        }
+    };
+    let mut ask = || {
+        if nests.many > 0 && rng.percent(nests.many) {
+            let keys = (0..=rng.up_to(3)).map(|_| key(rng)).collect();
+            return (rng.pick(&[Kind::GetEach, Kind::GetEach, Kind::GetMany, Kind::FindMany]), keys);
+        }
+        let one = key(rng);
+        (rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), vec![one])
     };
     let mut asks = vec![ask()];
-    if ask().1 % 3 == 0 {
+    if ask().1[0] % 3 == 0 {
         asks.extend([ask(), ask()]);
     }
     asks

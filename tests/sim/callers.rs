@@ -147,7 +147,7 @@ enum Stage {
 /// The future of a call, which writes down what becomes of it.
 pub(crate) struct Watch {
     log: Log,
-    inside: Option<u64>,
+    inside: Option<(usize, u64)>,
     get: usize,
     batcher: usize,
     kind: Kind,
@@ -254,30 +254,30 @@ impl Drop for Watch {
     }
 }
 
-/// What a loader needs to ask its own batcher.
+/// What a load asks: which batcher, how, and for which keys.
+pub(crate) type Asks = Vec<(usize, Kind, Vec<u32>)>;
+
+/// What a loader needs to ask its own batcher, and others.
 #[derive(Default)]
-pub(crate) struct Inside {
-    desk: OnceLock<Arc<Desk>>,
-    gets: OnceLock<Arc<AtomicUsize>>,
-}
+pub(crate) struct Inside(OnceLock<(Vec<Arc<Desk>>, Scene)>);
 
 impl Inside {
-    pub(crate) fn open(&self, desk: Arc<Desk>, gets: Arc<AtomicUsize>) {
-        assert!(self.desk.set(desk).is_ok() && self.gets.set(gets).is_ok());
+    pub(crate) fn open(&self, desks: Vec<Arc<Desk>>, scene: Scene) {
+        assert!(self.0.set((desks, scene)).is_ok());
     }
 
-    /// The calls that a load makes; none if the batcher is gone.
-    pub(crate) fn ask(&self, load: u64, asks: &[(Kind, Vec<u32>)], hashes: u32) -> Vec<Watch> {
-        let Some((handle, gets)) = self.desk.get().and_then(Desk::handle).zip(self.gets.get()) else {
-            return Vec::new();
-        };
-        let watch = |(kind, keys): &(Kind, Vec<u32>)| {
-            let get = gets.fetch_add(1, Ordering::Relaxed);
-            let mut watch = Watch::new(&handle, get, *kind, keys.clone(), true, hashes);
+    /// The calls that a load of a batcher makes, of those that are not gone.
+    pub(crate) fn ask(&self, load: (usize, u64), asks: &Asks) -> Vec<Watch> {
+        let Some((desks, scene)) = self.0.get() else { return Vec::new() };
+        let is_asked = |desk: &&Arc<Desk>| asks.iter().any(|(batcher, ..)| *batcher == desk.batcher);
+        let handles: Vec<_> = desks.iter().filter(is_asked).filter_map(Desk::handle).collect();
+        let watch = |(batcher, kind, keys): &(usize, Kind, Vec<u32>)| {
+            let handle = handles.iter().find(|handle| handle.desk.batcher == *batcher)?;
+            let mut watch = scene.call(handle, *kind, keys.clone(), true);
             watch.inside = Some(load);
-            watch
+            Some(watch)
         };
-        asks.iter().map(watch).collect()
+        asks.iter().filter_map(watch).collect()
     }
 }
 
@@ -431,5 +431,18 @@ async fn behave(scene: &Scene, rng: &mut Rng, manner: Manner, mut watch: Watch, 
             join_all(asked).await.into_iter().for_each(Result::unwrap);
         }
         Manner::Burst => drop(join_all(std::iter::once(watch).chain(others)).await),
+    }
+}
+
+/// Asks all batchers for the same key at once, whose loads may then ask each other for it.
+pub(crate) async fn twins(scene: Scene, handles: Vec<Handle>) {
+    let mut rng = Rng::of(&[scene.world.seed, 17]);
+    for _ in 0..scene.world.steps {
+        sleep(ms(rng.below(scene.world.pause_ms + 1))).await;
+        if scene.calm.load(Ordering::Relaxed) {
+            return;
+        }
+        let key = scene.world.key(&mut rng);
+        join_all(handles.iter().map(|handle| scene.call(handle, Kind::Get, vec![key], true))).await;
     }
 }

@@ -1,5 +1,6 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
+mod across;
 mod nested;
 mod streams;
 
@@ -67,8 +68,12 @@ fn fine() -> Vec<(u64, Event)> {
 }
 
 fn verdict(rules: Rules, log: &[(u64, Event)]) -> &'static str {
+    judge_all(&[rules, RULES], log)
+}
+
+fn judge_all(rules: &[Rules], log: &[(u64, Event)]) -> &'static str {
     let log: Vec<_> = log.iter().map(|(at, event)| Entry { at: *at, event: event.clone() }).collect();
-    judge(&[rules, RULES], &log).map_or_else(|violation| violation.promise, |_| "fine")
+    judge(rules, &log).map_or_else(|violation| violation.promise, |_| "fine")
 }
 
 /// The fine log with one place replaced.
@@ -534,7 +539,7 @@ fn p06_two_pieces_at_a_time_are_seen() {
 }
 
 fn inside(get: usize, key: u32, load: u64) -> Event {
-    Event::Asked { get, batcher: 0, inside: Some(load), kind: Kind::Get, keys: vec![key], prompt: true }
+    Event::Asked { get, batcher: 0, inside: Some((0, load)), kind: Kind::Get, keys: vec![key], prompt: true }
 }
 
 #[test]

@@ -149,9 +149,9 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     /// The first poll of a call begins. `prompt`: its caller polls it whenever it is woken, until it is ready. `inside`:
-    /// the load of the same batcher that asks.
+    /// the load that asks, after its batcher.
     Asked {
-        inside: Option<u64>,
+        inside: Option<(usize, u64)>,
         get: usize,
         batcher: usize,
         kind: Kind,

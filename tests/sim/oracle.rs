@@ -8,9 +8,9 @@ mod model;
 mod nested;
 mod streams;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
-use self::{model::Model, streams::Stream};
+use self::{model::Model, nested::Chain, streams::Stream};
 use crate::log::{End, Entry, Event, Flow, Kind, Outcome, PRIMED, Rules, Stamp};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +44,9 @@ pub(crate) struct Tally {
     pub(crate) moved: u64,
     /// Items of streams.
     pub(crate) streamed: u64,
+    /// Calls of a load to another batcher, and rings that these closed and nobody saw.
+    pub(crate) crossed: u64,
+    pub(crate) unseen: u64,
 }
 
 impl std::ops::AddAssign for Tally {
@@ -64,6 +67,8 @@ impl std::ops::AddAssign for Tally {
         self.weighed += other.weighed;
         self.moved += other.moved;
         self.streamed += other.streamed;
+        self.crossed += other.crossed;
+        self.unseen += other.unseen;
     }
 }
 
@@ -96,8 +101,8 @@ enum State {
 #[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 struct Call {
     batcher: usize,
-    /// The flight inside which it is asked.
-    inside: Option<u64>,
+    /// The flight inside which it is asked, and those that wait for it.
+    inside: Option<Rc<Chain>>,
     kind: Kind,
     keys: Vec<u32>,
     seats: Vec<(u32, Seat)>, // of distinct keys
@@ -147,7 +152,7 @@ pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> 
 
 impl Oracle {
     fn new(rules: &[Rules]) -> Self {
-        let models = rules.iter().map(Model::new).collect();
+        let models = rules.iter().enumerate().map(|(number, rules)| Model::new(number, rules)).collect();
         let (calls, streams, looked) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Self { models, calls, streams, quiet: false, rest: None, tally: Tally::default(), looked }
     }
@@ -177,9 +182,10 @@ impl Oracle {
         }
         match event {
             Event::Asked { get, batcher, inside, kind, keys, prompt } => {
-                let inside = inside.and_then(|load| Some(self.models[*batcher].loads.get(&load)?.flight));
-                self.asked(at, *get, *batcher, inside, *kind, keys, *prompt)?;
-                self.models[*batcher].no_ring(&self.calls, *batcher)
+                let chain = |(of, load): (usize, u64)| self.models[of].chain_of(load);
+                self.asked(at, *get, *batcher, inside.and_then(chain), *kind, keys, *prompt)?;
+                self.crosses(*get);
+                self.models[*batcher].no_ring(&self.calls)
             }
             Event::Ended { get, with } => self.ended(at, *get, with),
             Event::Dropped { get } => self.leave(at, *get, State::Dropped),
@@ -194,7 +200,7 @@ impl Oracle {
             },
             Event::Over { batcher, load, how } => {
                 self.over(at, *batcher, *load, how)?;
-                self.models[*batcher].no_ring(&self.calls, *batcher)
+                self.models[*batcher].no_ring(&self.calls)
             }
             Event::GateAsked { batcher, gate, of } => {
                 let model = &mut self.models[*batcher];
@@ -313,7 +319,7 @@ impl Oracle {
         at: u64,
         get: usize,
         batcher: usize,
-        inside: Option<u64>,
+        inside: Option<Rc<Chain>>,
         kind: Kind,
         keys: &[u32],
         prompt: bool,
@@ -347,7 +353,7 @@ impl Oracle {
             distinct.clear(); // nothing is loaded for it
         }
         // that a get of one key would wait for itself says nothing of the others
-        let closes = |key: &u32| inside.is_some_and(|flight| model.closes_ring(*key, flight, &self.calls));
+        let closes = |key: &u32| inside.as_ref().is_some_and(|chain| model.closes_ring(*key, chain, &self.calls));
         let rings: Vec<_> = distinct.iter().map(|(key, _)| *key).filter(closes).collect();
         distinct.retain(|(key, _)| !rings.contains(key));
         let refused = match () {
@@ -377,7 +383,7 @@ impl Oracle {
             for (key, seat) in &mut distinct {
                 *seat = model.sit(*key, at);
             }
-            model.wait(inside, distinct.len());
+            model.wait(inside.is_some(), distinct.len());
             model.nests |= inside.is_some();
             model.calls.push(get);
             if bound.is_none() && !distinct.iter().any(|(_, seat)| matches!(seat, Seat::Held(_))) {
@@ -488,13 +494,13 @@ impl Oracle {
         let call = self.call(get)?;
         hold(!matches!(call.state, State::Ended | State::Dropped), "P1", || format!("call {get} ended before"))?;
         call.state = state;
-        let (batcher, inside, seats) = (call.batcher, call.inside, std::mem::take(&mut call.seats));
+        let (batcher, is_nested, seats) = (call.batcher, call.inside.is_some(), std::mem::take(&mut call.seats));
         let model = &mut self.models[batcher];
         model.calls.retain(|known| *known != get);
         model.left = seats.iter().map(|(key, _)| *key).collect();
         for (key, seat) in seats {
             if !matches!(seat, Seat::Answered(_)) {
-                model.answered(inside);
+                model.answered(is_nested);
             }
             let others =
                 model.calls.iter().any(|call| self.calls[call].seats.iter().any(|(k, s)| (*k, *s) == (key, seat)));
@@ -532,7 +538,7 @@ impl Oracle {
         for (key, seat) in &mut call.seats {
             if let Some(outcome) = told(*key, *seat) {
                 *seat = Seat::Answered(outcome);
-                model.answered(call.inside);
+                model.answered(call.inside.is_some());
             }
         }
         let answered = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(_));

@@ -6,7 +6,7 @@ use crate::log::{End, Event, Kind, Outcome, Rules, Said};
 const RULES: Rules = Rules { limit: 2, slots: 2, capacity: 1, ..AT_ONCE }; // which nested keys do not count for
 
 fn many(kind: Kind, keys: &[u32]) -> Event {
-    Event::Asked { get: 1, batcher: 0, inside: Some(0), kind, keys: keys.to_vec(), prompt: true }
+    Event::Asked { get: 1, batcher: 0, inside: Some((0, 0)), kind, keys: keys.to_vec(), prompt: true }
 }
 
 fn told(outcomes: &[Outcome]) -> Event {

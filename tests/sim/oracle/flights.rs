@@ -1,6 +1,9 @@
 //! How loads begin and end, what becomes of their keys, and how a batch is taken apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{
     Oracle, Seat, Verdict, hold,
@@ -126,8 +129,8 @@ impl Oracle {
         if rules.gates == 0 {
             model.in_time(at, keys)?;
         }
-        let (chain, depth) = model.chain(load, keys, &self.calls);
-        hold(depth <= DEEPEST, "P6", || format!("load {load} is inside {depth} others"))?;
+        let chain = model.chain(load, keys, &self.calls);
+        hold(chain.depth <= DEEPEST, "P6", || format!("load {load} is inside {} others", chain.depth))?;
         let tries: BTreeMap<_, _> = model.queue.iter().map(|queued| (queued.key, queued.tries)).collect();
         let repeats = keys.iter().any(|key| tries[key].failed > 0);
         *(if repeats { &mut model.repeated } else { &mut model.firsts }) += 1;
@@ -141,8 +144,7 @@ impl Oracle {
             tries,
             dying: None,
             slot: !nested,
-            chain,
-            depth,
+            chain: Rc::new(chain),
             runs: true,
             loads: 1,
             allowed: 1,
@@ -394,7 +396,7 @@ impl Oracle {
                     self.models[batcher].find_nested(at, &self.calls);
                 }
             }
-            self.models[batcher].no_ring(&self.calls, batcher)?;
+            self.models[batcher].no_ring(&self.calls)?;
         }
         Ok(())
     }
@@ -409,7 +411,7 @@ impl Oracle {
         let rings = |get: &usize| {
             let call = &self.calls[get];
             let waits = call.seats.contains(&(key, Seat::Flying(name)));
-            waits && call.inside.is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
+            waits && call.inside.as_ref().is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
         };
         let rings: Vec<_> = model.calls.iter().copied().filter(|get| !can_join && rings(get)).collect();
         for get in &rings {

@@ -194,7 +194,7 @@ impl Oracle {
             }
             stream.out.push(get);
             let seat = model.sit(key, at);
-            model.wait(None, 1);
+            model.wait(false, 1);
             model.calls.push(get);
             self.call_of(at, name, get, key, seat, State::Waiting);
         }

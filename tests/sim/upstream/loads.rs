@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{Behind, Id, Ill, Value, panic_as_planned};
 use crate::{
-    callers::Inside,
+    callers::{Asks, Inside},
     log::{Event, How, Kind, Said, Stamp, Verdict, weights},
     world::{Fault, NestShape, Rng, Shape, Twist},
 };
@@ -91,9 +91,8 @@ impl Loader for Upstream {
             .then(|| rng.pick(&self.shape.faults));
         let asks = self.shape.growth.nests.filter(|_| !behind.is_calm()).map(|nests| {
             let many = if load < LOADS_OF_MANY { nests.many } else { 0 };
-            let asks = asks(NestShape { many, ..nests }, &keys, &mut behind.rng(10, load));
-            let calls = move |inside: &Inside, hashes| inside.ask(load, &asks, hashes);
-            (nests, calls)
+            let asks = asks(NestShape { many, ..nests }, &keys, behind.batcher, &mut behind.rng(10, load));
+            (nests, asks)
         });
         let mut course = Course { behind, load, how: How::Dropped };
         if fault == Some(Fault::PanicAtOnce) {
@@ -103,9 +102,9 @@ impl Loader for Upstream {
         let (shape, inside) = (self.shape.clone(), Arc::clone(&self.inside));
         Box::pin(async move {
             let mut course = course; // dropped last
-            let hashes = shape.hashes;
-            if let Some((nests, calls)) = asks {
-                ask(nests, calls(&inside, hashes), &mut course.behind.rng(11, load)).await;
+            if let Some((nests, asks)) = asks {
+                let calls = inside.ask((course.behind.batcher, load), &asks);
+                ask(nests, calls, &mut course.behind.rng(11, load)).await;
             }
             run(&mut course, keys, shape, fault, rng).await
         })
@@ -138,14 +137,24 @@ impl Loader for Upstream {
     }
 }
 
-/// What a load asks its own batcher: parents, neighbours, keys of its own, anything.
-fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, Vec<u32>)> {
+/// What a load asks its own batcher, or others: parents, neighbours, keys of its own, anything.
+fn asks(nests: NestShape, keys: &[Id], own: usize, rng: &mut Rng) -> Asks {
+    let whom = |rng: &mut Rng| match nests.crosses {
+        0 => own,
+        crosses if rng.percent(crosses) => (own + 1 + rng.up_to(nests.batchers - 2)) % nests.batchers,
+        _ => own,
+    };
     let first = keys.first().map_or(0, |id| id.key);
+    if nests.mutual {
+        // the other may be asked for it, too, and ask for it here
+        let own = keys[rng.up_to(keys.len() - 1)].key;
+        return vec![(whom(rng), rng.pick(&[Kind::Get, Kind::GetEach]), vec![own])];
+    }
     if nests.deep && nests.many > 0 {
-        return vec![(Kind::GetEach, vec![first + 1, first, first + 1])];
+        return vec![(whom(rng), Kind::GetEach, vec![first + 1, first, first + 1])];
     }
     if nests.deep {
-        return vec![(Kind::Get, vec![first + 1])];
+        return vec![(whom(rng), Kind::Get, vec![first + 1])];
     }
     if !rng.percent(nests.asks) {
         return Vec::new();
@@ -162,13 +171,13 @@ fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, Vec<u32>)> {
     let mut ask = || {
         if nests.many > 0 && rng.percent(nests.many) {
             let keys = (0..=rng.up_to(3)).map(|_| key(rng)).collect();
-            return (rng.pick(&[Kind::GetEach, Kind::GetEach, Kind::GetMany, Kind::FindMany]), keys);
+            return (whom(rng), rng.pick(&[Kind::GetEach, Kind::GetEach, Kind::GetMany, Kind::FindMany]), keys);
         }
         let one = key(rng);
-        (rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), vec![one])
+        (whom(rng), rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), vec![one])
     };
     let mut asks = vec![ask()];
-    if ask().1[0] % 3 == 0 {
+    if ask().2[0] % 3 == 0 {
         asks.extend([ask(), ask()]);
     }
     asks
@@ -176,8 +185,8 @@ fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, Vec<u32>)> {
 
 /// Waits for what it asks, or loses its patience.
 async fn ask(nests: NestShape, calls: Vec<crate::callers::Watch>, rng: &mut Rng) {
-    if rng.percent(40) {
-        sleep(Duration::from_millis(rng.below(5))).await;
+    if rng.percent(if nests.crosses > 0 { 80 } else { 40 }) {
+        sleep(Duration::from_millis(rng.below(if nests.crosses > 0 { 20 } else { 5 }))).await;
     }
     let all = join_all(calls);
     match nests.patience_ms {

@@ -1,7 +1,73 @@
-//! Forged logs of loads that ask for several keys at once.
+//! Forged logs of loads inside loads.
 
-use super::{AT_ONCE, answered, ended, get, started, value, verdict};
+use super::{AT_ONCE, answered, ended, get, started, value, verdict, verdict_of};
 use crate::log::{End, Event, Kind, Outcome, Rules, Said};
+
+fn inside(get: usize, key: u32, load: u64) -> Event {
+    Event::Asked { get, batcher: 0, inside: Some((0, load)), kind: Kind::Get, keys: vec![key], prompt: true }
+}
+
+#[test]
+fn p02_p06_nested_loads_that_wait_share_or_close_a_ring_are_seen() {
+    let rules = Rules { limit: 2, capacity: 2, ..AT_ONCE };
+    let fine = [
+        (0, get(0, 1)),
+        (0, started(0, &[1])),
+        (0, get(1, 7)), // waits for the slot
+        (0, inside(2, 2, 0)),
+        (0, started(1, &[2])), // needs none
+        (1, answered(1, &[2])),
+        (1, ended(2, value(1, 2, 0))),
+        (1, answered(0, &[1])),
+        (1, ended(0, value(0, 1, 0))),
+        (1, started(2, &[7])),
+        (1, answered(2, &[7])),
+        (1, ended(1, value(2, 7, 0))),
+        (1, Event::Quiet),
+    ];
+    assert_eq!(verdict(rules, &fine), "fine");
+    let with = |place: usize, event: Event| {
+        let mut log = fine.to_vec();
+        log[place].1 = event;
+        verdict(rules, &log)
+    };
+    assert_eq!(with(4, started(1, &[2, 7])), "P5"); // with an ordinary key
+    assert_eq!(with(4, started(1, &[7])), "P6"); // an ordinary one without a slot
+    assert_eq!(verdict(Rules { slots: 2, ..rules }, &with_at(&fine, 4, started(1, &[7]))), "P5"); // before the nested one
+    let mut late = fine.to_vec();
+    late[4].0 = 1;
+    assert_eq!(verdict(rules, &late), "P5");
+    // `Cycle` where there is none, and none where there is one
+    assert_eq!(with(6, ended(2, Outcome::Cycle)), "P2");
+    let own = [(0, get(0, 1)), (0, started(0, &[1])), (0, inside(1, 1, 0))];
+    let told = [&own[..], &[(0, ended(1, Outcome::Cycle)), (0, answered(0, &[1])), (0, ended(0, value(0, 1, 0)))]];
+    assert_eq!(verdict(rules, &[told.concat(), vec![(0, Event::Quiet)]].concat()), "fine");
+    let waits = [&own[..], &[(0, answered(0, &[1])), (0, ended(1, value(0, 1, 0)))]].concat();
+    assert_eq!(verdict(rules, &waits), "P2");
+    // no get inside a load is refused for want of room
+    assert_eq!(with(6, ended(2, Outcome::Overloaded)), "P12");
+}
+
+fn with_at(log: &[(u64, Event)], place: usize, event: Event) -> Vec<(u64, Event)> {
+    let mut log = log.to_vec();
+    log[place].1 = event;
+    log
+}
+
+#[test]
+fn p06_a_load_inside_seventeen_others_is_seen() {
+    let log = |deepest: u32| {
+        let mut log = vec![(0, get(0, 0)), (0, started(0, &[0]))];
+        for depth in 1..=deepest {
+            let load = u64::from(depth);
+            log.extend([(0, inside(depth as usize, depth, load - 1)), (0, started(load, &[depth]))]);
+        }
+        verdict_of(&log)
+    };
+    assert_eq!((log(16), log(17)), ("P2", "P6")); // fine, but for the end
+}
+
+// ---- several keys at once ----------------------------------------------------------------------------------------
 
 const RULES: Rules = Rules { limit: 2, slots: 2, capacity: 1, ..AT_ONCE }; // which nested keys do not count for
 

@@ -104,6 +104,8 @@ fn p11_p12_streams_that_hold_too_much_or_are_refused_too_soon_are_seen() {
     let waits = [&full[..], &one[..3], &[(0, flow(Flow::Idle)), (0, flow(PENDING))]].concat();
     assert_eq!(is_fine(&waits), "P2"); // nothing of its own will make room
     assert_eq!(is_fine(&[&full[..7], &one[..3], &[(0, pulled(1, 3))], &[(0, flow(refused))]].concat()), "P12");
+    let other = Flow::Gave { key: 3, outcome: Outcome::Overloaded };
+    assert_eq!(is_fine(&[&full[..7], &one[..3], &[(0, pulled(1, 3)), (0, flow(other))]].concat()), "P12"); // it waits
     assert_eq!(verdict(RULES, &fine()), "P11"); // room for one
 }
 

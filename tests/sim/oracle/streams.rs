@@ -214,8 +214,9 @@ impl Oracle {
             call.seats == [(key, Seat::Answered(outcome))] || call.state == State::Refused(outcome)
         };
         let get = gets().find(is_it).or_else(|| gets().next()).copied();
-        let get =
-            get.ok_or(("P1", format!("stream {name} tells of key {key}, which it did not take or has told of")))?;
+        let waits = outcome == Outcome::Overloaded && stream.fresh.iter().any(|(_, known)| *known == key);
+        let promise = if waits { "P12" } else { "P1" };
+        let get = get.ok_or((promise, format!("stream {name} has {outcome:?} of key {key}, which is not out")))?;
         let stream = self.stream(name);
         stream.ready.retain(|known| *known != get);
         stream.out.retain(|known| *known != get);

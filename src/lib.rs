@@ -127,9 +127,14 @@ mod spans;
 mod store;
 mod stream;
 mod sync;
+// layer 2: around it
+#[cfg(feature = "quota")]
+mod quota;
 
 pub mod docs;
 
+#[cfg(feature = "quota")]
+pub use crate::quota::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
 pub use crate::{
     answers::Answers,
     batcher::{Batcher, WeakBatcher},

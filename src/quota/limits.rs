@@ -196,11 +196,11 @@ impl Limit {
     }
 }
 
-/// Parts of a nanosecond in which one unit leaks out, rounded to the safe side; at most 584 years, which is as long as
-/// the clock runs, and at least one.
+/// Parts of a nanosecond in which one unit leaks out, to the sixteen digits of the rate; at most 584 years, which is as
+/// long as the clock runs, and at least one.
 fn each(rate: f64) -> u128 {
     #[expect(clippy::cast_precision_loss, reason = "powers of two and of ten are exact")]
-    let parts = (PARTS as f64 * 1e9 / rate * (1.0 + f64::EPSILON)).ceil();
+    let parts = (PARTS as f64 * 1e9 / rate).ceil();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and is positive")]
     let parts = parts as u128;
     parts.clamp(1, u128::from(u64::MAX).saturating_mul(PARTS))

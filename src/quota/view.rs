@@ -77,7 +77,7 @@ impl LimitView {
 
 #[expect(clippy::cast_precision_loss, reason = "a figure to look at")]
 fn rate(units: u64, span: Duration) -> f64 {
-    if units == 0 { 0.0 } else { units as f64 / span.as_secs_f64() }
+    units as f64 / span.max(Duration::from_nanos(1)).as_secs_f64()
 }
 
 /// Calls per second.

@@ -98,6 +98,8 @@ struct Faults {
     hold: bool,
     refuse: bool,
     extreme: bool,
+    /// Limits change so often that what is replaced is merged, to the safe side.
+    flurry: bool,
 }
 
 struct World {
@@ -140,6 +142,7 @@ impl World {
             hold: may(2),
             refuse: may(4),
             extreme: may(12),
+            flurry: may(20),
         };
         let refusals = Refusals::new(Duration::from_millis(1), Duration::from_millis(20), seed);
         let turns = Turns::new(&[], refusals, Duration::MAX);
@@ -293,7 +296,7 @@ impl World {
         for served in &self.served {
             assert!(*served < who, "R3: {served} was served before {who}, {first:?}; {:?}", self.turns);
         }
-        if self.faults.park || self.faults.refuse || self.now < self.paused {
+        if self.faults.park || self.faults.refuse || self.faults.flurry || self.now < self.paused {
             return; // what is kept for others, or what was learned, the checker does not know
         }
         let units = match first.ask {
@@ -384,6 +387,7 @@ impl World {
                     _ => turns.pause(until, now, rest),
                 });
             }
+            12 if self.faults.flurry => (0..self.dice.roll(12)).for_each(|_| self.change()),
             12 if self.faults.change && self.dice.one_in(2) => self.change(),
             13 if self.faults.refuse => {
                 if self.dice.one_in(2) {

@@ -82,6 +82,12 @@ fn whole(parts: u128) -> u64 {
     u64::try_from(parts.div_ceil(PARTS)).unwrap_or(u64::MAX)
 }
 
+/// What is in a bucket, in whole units.
+fn level(each: u128, empty: u128, now: u64) -> u64 {
+    let parts = empty.saturating_sub(u128::from(now).saturating_mul(PARTS));
+    u64::try_from(parts.div_ceil(each.max(1))).unwrap_or(u64::MAX)
+}
+
 impl Limit {
     fn new(spec: &Spec) -> Self {
         let kind = match spec.shape {
@@ -158,10 +164,7 @@ impl Limit {
     fn used(&self, sends: &Sends, now: u64) -> u64 {
         match self.kind {
             Kind::Window { span } => sends.within(self.unit, span, now),
-            Kind::Bucket { each, empty } => {
-                let level = empty.saturating_sub(u128::from(now).saturating_mul(PARTS)).div_ceil(each);
-                u64::try_from(level).unwrap_or(u64::MAX)
-            }
+            Kind::Bucket { each, empty } => level(each, empty, now),
         }
     }
 
@@ -176,7 +179,7 @@ impl Limit {
         slower && self.unit == other.unit && self.size <= other.size
     }
 
-    /// One that is as strict as both; the bucket counts as full.
+    /// One that is as strict as both; a bucket counts as full.
     fn merge(&mut self, other: &Self, now: u64) -> bool {
         if self.unit != other.unit {
             return false;
@@ -184,10 +187,12 @@ impl Limit {
         let size = self.size.min(other.size);
         self.kind = match (self.kind, other.kind) {
             (Kind::Window { span: own }, Kind::Window { span }) => Kind::Window { span: own.max(span) },
-            (Kind::Bucket { each: own, .. }, Kind::Bucket { each, .. }) => {
+            (Kind::Bucket { each: own, empty: own_empty }, Kind::Bucket { each, empty }) => {
+                // a permit that was granted before the limit came may have filled it to more than its size
+                let level = level(own, own_empty, now).max(level(each, empty, now)).max(size);
                 let each = own.max(each);
-                let full = each.saturating_mul(size.into());
-                Kind::Bucket { each, empty: u128::from(now).saturating_mul(PARTS).saturating_add(full) }
+                let empty = u128::from(now).saturating_mul(PARTS).saturating_add(each.saturating_mul(level.into()));
+                Kind::Bucket { each, empty }
             }
             _ => return false,
         };

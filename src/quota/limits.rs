@@ -18,6 +18,7 @@
 use std::time::Duration;
 
 use super::sends::{Horizon, Sends, Unit, Units};
+use crate::broken::broken;
 
 /// Replaced limits that may hold on at once.
 const RETIRED: usize = 16;
@@ -115,7 +116,8 @@ impl Limit {
         if units == 0 || self.ends.is_some_and(|ends| ends <= now) {
             return Room::Now;
         }
-        let room = match self.size_for(units).checked_sub(units.saturating_add(reserved)) {
+        let size = self.size_for(units).saturating_add(broken!("a limit allows one more").into());
+        let room = match size.checked_sub(units.saturating_add(reserved)) {
             _ if units > self.size => Room::Never,
             None => Room::Later,
             Some(left) => match self.when(left, sends) {
@@ -168,12 +170,12 @@ impl Limit {
         }
     }
 
-    /// Whether nothing that the other forbids would pass this one.
+    /// Whether nothing that the other forbids would pass this one, and nothing will for at least as long.
     fn is_as_strict_as(&self, other: &Self) -> bool {
         let slower = match (self.kind, other.kind) {
             (Kind::Window { span: own }, Kind::Window { span }) => own >= span,
-            // only the same bucket at the same level
-            (Kind::Bucket { .. }, Kind::Bucket { .. }) => self.kind == other.kind,
+            // only the same bucket at the same level: a smaller one would end earlier
+            (Kind::Bucket { .. }, Kind::Bucket { .. }) => self.kind == other.kind && self.size == other.size,
             _ => false,
         };
         slower && self.unit == other.unit && self.size <= other.size
@@ -293,7 +295,7 @@ impl Limits {
     /// Of what was reserved, so much was sent, and the rest is given back.
     pub(super) fn spend(&mut self, reserved: Units, sent: Units, now: u64) {
         self.give_back(reserved);
-        if sent == Units::NONE {
+        if sent == Units::NONE && !broken!("an unspent permit counts") {
             return;
         }
         self.retired.retain(|limit| limit.ends > Some(now));
@@ -325,6 +327,9 @@ impl Limits {
             }
         }
         for limit in &mut old {
+            if broken!("replaced limits are forgotten") {
+                continue;
+            }
             limit.learned = None;
             limit.ends = Some(now.saturating_add(limit.span()));
         }

@@ -7,6 +7,8 @@
 //! 2. A pause that is too long to be waited for when it comes is refused until it is over.
 #![warn(clippy::arithmetic_side_effects)]
 
+use crate::broken::broken;
+
 /// Until when a quota is shut; the instants are nanoseconds.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shut {
@@ -30,7 +32,7 @@ pub(super) enum Why {
 impl Shut {
     /// Shut until then; if that is more than `longest` away, nobody shall wait for it.
     pub(super) fn pause(&mut self, until: u64, longest: u64, now: u64) {
-        self.pause = self.pause.max(until);
+        self.pause = if broken!("the newest pause holds") { until } else { self.pause.max(until) };
         if until.saturating_sub(now) > longest {
             self.refuses = self.refuses.max(until);
         }

@@ -285,7 +285,7 @@ impl Quota {
     ///   ([`backoff`](QuotaBuilder::backoff)).
     ///
     /// Until a call succeeds, the wait that is to be expected never gets shorter. Refusals of calls that were under way
-    /// together count as one.
+    /// together count as one: if no call was started since the last one, and that was not long ago.
     pub fn refused(&self) -> Duration {
         self.0.event(|state, now, rest| Duration::from_nanos(state.turns.refused(now, rest).saturating_sub(now)))
     }

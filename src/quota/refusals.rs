@@ -15,6 +15,7 @@
 
 use std::time::Duration;
 
+use super::limits::nanos;
 use crate::broken::broken;
 
 /// What refusals that say nothing have led to.
@@ -27,28 +28,30 @@ pub(super) struct Refusals {
     floor: Duration,
     /// And is drawn from zero to this.
     bound: Duration,
-    /// Calls that had been sent when the newest one came.
-    calls: Option<u64>,
+    /// Calls that had been sent when the newest one came, and until when others are believed to be of the same calls.
+    newest: Option<(u64, u64)>,
     dice: u64,
 }
 
 impl Refusals {
     pub(super) const fn new(base: Duration, cap: Duration, seed: u64) -> Self {
         let (floor, bound) = (Duration::ZERO, Duration::ZERO);
-        Self { base, cap, steps: 0, floor, bound, calls: None, dice: seed }
+        Self { base, cap, steps: 0, floor, bound, newest: None, dice: seed }
     }
 
-    /// Whether a refusal is news, after so many calls. If none was sent since the one before, it is of a call that was
-    /// under way when that came, and both say the same.
-    pub(super) fn is_news(&mut self, calls: u64) -> bool {
-        self.calls.replace(calls) != Some(calls)
+    /// Whether a refusal is news, after so many calls. If none was sent since the one before, and that is not long ago, it
+    /// is of a call that was under way when that came, and both say the same.
+    pub(super) fn is_news(&self, calls: u64, now: u64) -> bool {
+        self.newest.is_none_or(|(known, until)| calls != known || now >= until)
     }
 
-    /// The wait after one more, if there is room again in `explained`.
-    pub(super) fn refused(&mut self, explained: Option<Duration>) -> Duration {
+    /// The wait after one more, which came after so many calls, if there is room again in `explained`.
+    pub(super) fn refused(&mut self, explained: Option<Duration>, calls: u64, now: u64) -> Duration {
         self.steps = self.steps.saturating_add(1);
         self.floor = self.floor.max(explained.unwrap_or_default());
         self.bound = self.bound.max(self.backoff(self.steps.saturating_sub(explained.is_some().into())));
+        let longest = nanos(self.floor.max(self.bound));
+        self.newest = Some((calls, now.saturating_add(longest.saturating_mul(2))));
         self.floor.max(Duration::try_from_secs_f64(self.bound.as_secs_f64() * self.roll()).unwrap_or(self.bound))
     }
 

@@ -252,9 +252,11 @@ impl<W> Turns<W> {
     /// A call was refused without a word. Until when it is shut for that.
     pub(super) fn refused(&mut self, now: u64, rest: &mut Rest<W>) -> u64 {
         let now = self.clock(now);
-        if self.refusals.is_news(self.limits.sends().sum().calls) {
+        let calls = self.limits.sends().sum().calls;
+        if self.refusals.is_news(calls, now) {
             let room = self.limits.blame(self.longest, now);
-            let wait = self.refusals.refused(room.map(|at| Duration::from_nanos(at.saturating_sub(now))));
+            let room = room.map(|at| Duration::from_nanos(at.saturating_sub(now)));
+            let wait = self.refusals.refused(room, calls, now);
             self.shut.guess(now.saturating_add(nanos(wait)));
             self.shuts(now, rest);
         }

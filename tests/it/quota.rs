@@ -16,7 +16,7 @@ use multiget::{
 };
 use tokio::time::{Instant, advance, sleep};
 
-use crate::kit::{Log, assert_at_rest, builder, ms, passes, poll, tens};
+use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, tens};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -30,7 +30,7 @@ async fn through(quota: &Quota, many: usize) -> Vec<Duration> {
 #[track_caller]
 fn assert_window(instants: &[Duration], most: usize, per: Duration) {
     for group in instants.windows(most + 1) {
-        assert!(group[most] - group[0] >= per, "{most} + 1 in less than {per:?}: {group:?}");
+        assert!(group[most] >= group[0] + per, "{most} + 1 in less than {per:?}: {group:?}");
     }
 }
 
@@ -144,7 +144,7 @@ async fn ua04_r04_q06_p15_a_wait_that_is_dropped_costs_nothing_and_moves_the_oth
     assert_eq!(quota.view().waiting, 1);
     last.await.unwrap();
     assert_eq!(begun.elapsed(), SECOND, "as if they had never been there");
-    assert_eq!(quota.run_rate(10 * SECOND), 0.2);
+    assert!((quota.run_rate(10 * SECOND) - 0.2).abs() < 1e-9);
 }
 
 /// R12: who cannot be served in time is told at once, and when it could have been.
@@ -154,7 +154,7 @@ async fn ua04_r12_a_deadline_before_the_earliest_turn_fails_at_once_with_that_in
     let begun = Instant::now();
     quota.acquire().await.unwrap();
     let mut ahead: Vec<_> = (0..3).map(|_| Box::pin(quota.acquire())).collect();
-    ahead.iter_mut().for_each(|wait| assert!(poll(wait).is_pending()));
+    assert_pending(&mut ahead);
     let late = quota.acquire_within(1, ms(3_999)).await;
     assert_eq!(late, Err(QuotaError::TooLate { earliest: begun + 4 * SECOND }));
     assert_eq!((begun.elapsed(), quota.view().waiting), (Duration::ZERO, 3));
@@ -253,7 +253,7 @@ async fn ua07_h14_p16_a_day_long_pause_refuses_at_once_until_it_is_over() {
     for later in [1, 40_000, 86_399] {
         tokio::time::sleep_until(begun + Duration::from_secs(later)).await;
         let got = batchers[1].get(2).await;
-        assert!(is_refused(&got, day - Duration::from_secs(later)), "never shortened, never early: {got:?}");
+        assert!(is_refused(&got, Duration::from_secs(86_400 - later)), "never shortened, never early: {got:?}");
         assert_eq!(
             batchers[1].stats().outcome(Outcome::Refused),
             1 + [1, 40_000, 86_399].iter().filter(|at| **at <= later).count() as u64
@@ -525,7 +525,7 @@ async fn r04_p15_keys_that_left_are_not_paid_for() {
     let batcher = tens(builder().gate(quota.clone()), &log, Duration::ZERO);
     batcher.get_many(0..10).await.unwrap();
     let mut gets: Vec<_> = (100..110).map(|id| batcher.get(id)).collect();
-    gets.iter_mut().for_each(|get| assert!(poll(get).is_pending()));
+    assert_pending(&mut gets);
     sleep(ms(500)).await;
     gets.truncate(4);
     join_all(gets).await;
@@ -702,4 +702,30 @@ async fn p05_p15_what_comes_while_the_quota_is_shut_leaves_as_one_call() {
     });
     assert!(join_all(late).await.iter().all(Result::is_ok));
     assert_eq!(log.sizes(), [1, 50]);
+}
+
+/// Two threads, hundreds of tasks that give up at any moment, real time: nobody is forgotten, and nothing is left behind.
+#[test]
+fn ua03_p15_two_threads_of_tasks_that_come_and_go_lose_nobody() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let quota = Quota::window(20, ms(10)).build().unwrap();
+    let through = runtime.block_on(async {
+        let tasks = (0..400_u32).map(|task| {
+            let quota = quota.clone();
+            tokio::spawn(async move {
+                match task % 4 {
+                    0 => tokio::time::timeout(ms(u64::from(task % 60)), quota.acquire()).await.is_ok(),
+                    1 => quota.acquire_within(1, ms(u64::from(task % 90))).await.is_ok(),
+                    2 => quota.pass(&Want::new(NonZeroUsize::MIN, 0)).await.is_err(), // a permit that is not spent
+                    _ => quota.acquire().await.is_ok(),
+                }
+            })
+        });
+        let tasks: Vec<_> = tasks.collect();
+        let all = tokio::time::timeout(Duration::from_secs(60), join_all(tasks)).await.expect("nobody is forgotten");
+        all.into_iter().map(Result::unwrap).enumerate().filter(|(task, through)| task % 4 == 3 && *through).count()
+    });
+    assert_eq!((through, quota.view().waiting), (100, 0));
+    runtime.block_on(async { sleep(ms(12)).await });
+    quota.try_acquire_n(20).expect("all of it is there again");
 }

@@ -16,6 +16,7 @@
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::print_stdout,
+    clippy::struct_excessive_bools,
     clippy::panic,
     reason = "a test may panic"
 )]
@@ -74,7 +75,7 @@ struct Sent {
     units: Units,
     /// How many changes there had been when it was granted, and when it was sent.
     epoch: usize,
-    sent: usize,
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -220,12 +221,12 @@ impl World {
             }
             Told::Wait { looks, earliest } => {
                 assert!(looks > now, "invariant 3");
-                assert!(earliest >= self.paused.min(u64::MAX));
+                assert!(earliest >= self.paused);
                 (person.looks, person.place) = (looks, place);
                 self.people[who] = Some(person);
             }
             Told::TooMany { .. } => {
-                assert!(matches!(ask, Ask::Units(n) if self.active().any(|rule| u64::from(n) > rule.size)), "R11")
+                assert!(matches!(ask, Ask::Units(n) if self.active().any(|rule| u64::from(n) > rule.size)), "R11");
             }
             Told::Paused(_) => panic!("every pause is waited for here"),
         }
@@ -233,7 +234,7 @@ impl World {
 
     fn spend(&mut self, granted: Units, units: Units, epoch: usize) {
         if units != Units::NONE {
-            self.sent.push(Sent { at: self.now, units, epoch, sent: self.epoch });
+            self.sent.push(Sent { at: self.now, units, epoch, left: self.epoch });
         }
         let now = self.now;
         self.event(|turns, rest| turns.spend(granted, units, now, rest));
@@ -256,7 +257,7 @@ impl World {
             at = time;
         };
         for sent in &self.sent[..until] {
-            if sent.sent >= rule.from && !since {
+            if sent.left >= rule.from && !since {
                 to(&mut level, rule.since);
                 (level, since) = (level.min(rule.size as f64), true);
             }
@@ -284,7 +285,9 @@ impl World {
             if self.dice.one_in(2) {
                 all.reverse(); // whoever is polled first
             }
-            all.into_iter().for_each(|who| self.look(who));
+            for who in all {
+                self.look(who);
+            }
         }
         self.check_order();
         self.served.clear();

@@ -44,7 +44,7 @@ proptest! {
         for heard in story {
             match heard {
                 Heard::Refused(explained) => {
-                    let wait = refusals.refused(explained);
+                    let wait = refusals.refused(explained, 0, 0);
                     let now = refusals.expected();
                     prop_assert!(now >= before, "{before} fell to {now}");
                     prop_assert!(wait >= explained.unwrap_or_default(), "never shorter than what explains it");
@@ -65,7 +65,7 @@ proptest! {
 fn ub03_the_bound_doubles_to_the_cap_and_the_jitter_fills_it() {
     let waits = |seed| {
         let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), seed);
-        (0..40).map(|_| refusals.refused(None).as_secs_f64()).collect::<Vec<_>>()
+        (0..40).map(|_| refusals.refused(None, 0, 0).as_secs_f64()).collect::<Vec<_>>()
     };
     let mean = |step: usize| (0..2_000).map(|seed| waits(seed)[step]).sum::<f64>() / 2_000.0;
     for (step, expected) in [(0, 0.5), (1, 1.0), (2, 2.0), (3, 4.0), (5, 16.0), (6, 30.0), (39, 30.0)] {
@@ -81,15 +81,25 @@ fn ub03_the_bound_doubles_to_the_cap_and_the_jitter_fills_it() {
 fn ub04_a_success_takes_back_one_step() {
     let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(600), 1);
     for _ in 0..9 {
-        refusals.refused(None);
+        refusals.refused(None, 0, 0);
     }
     assert_eq!(refusals.bound, Duration::from_secs(256));
     refusals.succeeded();
     assert_eq!(refusals.bound, Duration::from_secs(128));
-    refusals.refused(None);
+    refusals.refused(None, 0, 0);
     assert_eq!(refusals.bound, Duration::from_secs(256));
     for _ in 0..20 {
         refusals.succeeded();
     }
     assert_eq!((refusals.bound, refusals.steps), (Duration::ZERO, 0));
+}
+
+/// Refusals of calls that no quota saw are news when they come later.
+#[test]
+fn ub11_refusals_are_of_the_same_calls_while_none_is_sent_and_for_a_while() {
+    let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), 1);
+    assert!(refusals.is_news(0, 0));
+    refusals.refused(None, 0, 0);
+    assert!(!refusals.is_news(0, 1_999_999_999));
+    assert!(refusals.is_news(0, 2_000_000_000) && refusals.is_news(1, 1));
 }

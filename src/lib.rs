@@ -54,6 +54,10 @@
 //!   is_not_found()  is_retryable()  outcome() -> Outcome
 //! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
 //! Times    queue_time and load_time of Stats        count()  mean()  max()  quantile(0.99)
+//!
+//! hints                                             feature `quota`
+//!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
+//!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An
@@ -127,6 +131,9 @@ mod spans;
 mod store;
 mod stream;
 mod sync;
+// layer 2: around the engine
+#[cfg(feature = "quota")]
+pub mod hints;
 
 pub mod docs;
 

@@ -23,6 +23,8 @@ mod errors;
 mod figures;
 mod foreign_bugs;
 mod gates;
+#[cfg(feature = "quota")]
+mod hints;
 mod ill;
 mod isolate;
 mod joining;

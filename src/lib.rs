@@ -134,6 +134,8 @@ mod sync;
 // layer 2: around the engine
 #[cfg(feature = "quota")]
 pub mod hints;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub mod docs;
 

@@ -38,6 +38,8 @@ mod store;
 mod stream;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 mod tidy;
 mod time;
 mod weights;

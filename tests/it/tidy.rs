@@ -34,11 +34,26 @@ const LAYERS: [&[&str]; 3] = [
         "batcher", "builder", "flight", "gate", "get", "isolate", "keep", "loader", "many", "memory", "reply",
         "shared", "spans", "store", "stream", "sync",
     ],
-    &["hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows"],
+    &[
+        "hints",
+        "bodies",
+        "dates",
+        "dialects",
+        "numbers",
+        "resolver",
+        "windows",
+        "testing",
+        "limits",
+        "scripted",
+        "simulated",
+        "speech",
+        "upstream",
+    ],
 ];
 
 /// Modules around the engine that are as pure as its heart.
-const PURE: [&str; 7] = ["hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows"];
+const PURE: [&str; 10] =
+    ["hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows", "limits", "speech", "upstream"];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

@@ -20,6 +20,8 @@ use super::{
 };
 
 const ONE: Duration = Duration::from_secs(1);
+/// Windows of one limit that are looked at: nobody has more than three.
+const MOST_WINDOWS: usize = 16;
 
 /// A window that is used up, and for how long, if that can be read.
 #[derive(Debug)]
@@ -60,7 +62,7 @@ pub(super) fn used_up(rule: &'static Rule, response: &Response<'_>, now: Duratio
             }
         }
         Rule::Counted(limits, counts) => {
-            let limits: Vec<_> = response.all(limits).flat_map(pairs_of(':')).collect();
+            let limits: Vec<_> = response.all(limits).flat_map(pairs_of(':')).take(MOST_WINDOWS).collect();
             for (count, window) in response.all(counts).flat_map(pairs_of(':')) {
                 if limits.iter().any(|(limit, of)| *of == window && count >= *limit) {
                     say(counts, Some(window));

@@ -6,4 +6,5 @@ mod client;
 mod heard;
 mod limits;
 mod scripted;
+mod served;
 mod upstream;

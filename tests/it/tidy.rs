@@ -45,6 +45,7 @@ const LAYERS: [&[&str]; 3] = [
         "testing",
         "limits",
         "scripted",
+        "served",
         "simulated",
         "speech",
         "upstream",

@@ -58,6 +58,11 @@
 //! hints                                             feature `quota`
 //!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
 //!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! testing                                           feature `testing`
+//!   Scripted::new(|&key| ..).then(Step).verdict(..)  assert_batches(..)  assert_loads(n)  batches()  keys_per_load()
+//!   Step::{answer, with, fail, unprocessed, panic, hang}().after(d)
+//!   Upstream::new(seed).limit(Limit).speech(Speech).poison(..) ..  call(&ids, at) -> Reply  books() -> Books
+//!   Simulated::new(upstream)  request(&ids).await  serve(listener).await
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An

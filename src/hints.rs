@@ -57,8 +57,8 @@
 //! | `openai` | `x-ratelimit-remaining-requests`, `-tokens`, and `-reset-` of them | | resets say when all is back, not when the next is |
 //! | `anthropic` | `anthropic-ratelimit-requests-`, `-tokens-`, `-input-tokens-`, `-output-tokens-` | | status 529 |
 //! | `google` | | `error.details[].retryDelay` | |
-//! | `shopify` | `x-shopify-shop-api-call-limit: 40/40`, of which 2 a second come back | **`extensions.cost`**, **`errors[].extensions.code` `THROTTLED`** | in a 200 |
-//! | `stackexchange` | | **`backoff`**, **`quota_remaining`** | on success too |
+//! | `shopify` | `x-shopify-shop-api-call-limit: 40/40`, of which 2 a second come back | **`extensions.cost`**, **`errors[]` with `code` `THROTTLED` or that message** | in a 200 |
+//! | `stackexchange` | | **`backoff`**, **`quota_remaining`**, **`error_name` `throttle_violation`** | on success too |
 //! | `riot` | `x-app-rate-limit` and `-count`, `x-method-rate-limit` and `-count`; `x-rate-limit-type` is the bucket | | |
 //! | `strava` | **`x-ratelimit-limit` and `-usage`, `x-readratelimit-`** | | quarter hours and days of UTC |
 //! | `hubspot` | `x-hubspot-ratelimit-remaining` and `-interval-milliseconds` | | |

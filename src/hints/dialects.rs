@@ -135,6 +135,7 @@ static ROWS: [Row; 27] = [
         &[Used("x-shopify-shop-api-call-limit", Some(2))],
         &[
             Says(&["errors", "*", "extensions", "code"], &["THROTTLED"]),
+            Says(&["errors", "*", "message"], &["Throttled"]),
             Cost([
                 &["extensions", "cost", "requestedQueryCost"],
                 &["extensions", "cost", "throttleStatus", "currentlyAvailable"],
@@ -142,7 +143,11 @@ static ROWS: [Row; 27] = [
             ]),
         ],
     ),
-    row("stackexchange", &[], &[Body(&["backoff"]), BodyLeft(&["quota_remaining"])]),
+    row(
+        "stackexchange",
+        &[],
+        &[Body(&["backoff"]), BodyLeft(&["quota_remaining"]), Says(&["error_name"], &["throttle_violation"])],
+    ),
     row(
         "riot",
         &[

@@ -150,6 +150,14 @@ fn cases() -> Vec<Case> {
             r#"{"extensions": {"cost": {"requestedQueryCost": 50, "throttleStatus": {"currentlyAvailable": 100, "restoreRate": 50.0}}}}"#,
             Hint::Ok,
         ),
+        Case("shopify", 200, &[], r#"{"errors": [{"message": "Throttled"}]}"#, Hint::Backoff),
+        Case(
+            "stackexchange",
+            400,
+            &[],
+            r#"{"error_id": 502, "error_name": "throttle_violation", "backoff": 7}"#,
+            wait(7.0),
+        ),
         // Stack Exchange: on success too, and only if the dialect is named
         Case("auto", 200, &[], r#"{"backoff": 10}"#, Hint::Ok),
         Case("stackexchange", 400, &[], r#"{"error_id": 400}"#, Hint::Fatal),
@@ -293,8 +301,9 @@ fn the_scope_is_the_flag_else_the_bucket_else_the_policy() {
     assert_eq!(scope(&[("x-ratelimit-resource", &long)], ""), Scope::Configured, "a name has a limit");
 }
 
+/// UB15: what came with a request or an answer is not shown.
 #[test]
-fn p14_no_name_and_no_header_is_shown() {
+fn p14_ub15_no_name_and_no_header_is_shown() {
     let reading = read_as("auto", 429, &[("X-RateLimit-Bucket", "canary"), ("Retry-After", "5")], "");
     assert_eq!(format!("{reading:?}"), r#"Reading { hint: Wait(5s), scope: Bucket(..), source: "retry-after" }"#);
     let headers = [("canary", &b"canary"[..])];

@@ -42,9 +42,9 @@ fn ub05_every_form_of_retry_after() {
     assert_eq!(read(429, &[("Retry-After", &digits)]), Hint::TooLong { retry_after: Duration::from_secs(u64::MAX) });
 }
 
-/// UB5: a clock of ours that is wrong changes nothing, unless the answer has no clock of its own.
+/// UA5, UB5: a clock of ours that is wrong changes nothing, unless the answer has no clock of its own.
 #[test]
-fn ub05_skew_is_corrected_by_the_date_of_the_answer() {
+fn ua05_ub05_skew_is_corrected_by_the_date_of_the_answer() {
     let retry = ("Retry-After", &b"Fri, 20 Nov 2026 12:01:30 GMT"[..]);
     let date = ("Date", DATE.1.as_bytes());
     let hint = |now: u64, headers: &[(&'static str, &'static [u8])]| {

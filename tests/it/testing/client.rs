@@ -4,9 +4,9 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::join_all;
 use multiget::{
-    Answers, Batcher, Dispatch, Error, Gate, Loader, Permit, Refused, Retry, Verdict, Want, async_trait,
+    Answers, AnyError, Batcher, Dispatch, Error, Gate, Loader, Permit, Refused, Retry, Verdict, Want, async_trait,
     hints::{Hint, Resolver, Response},
-    testing::{Limit, Simulated, Speech, Upstream},
+    testing::{Limit, Scripted, Simulated, Speech, Upstream},
 };
 use tokio::{
     sync::watch,
@@ -142,9 +142,9 @@ async fn ub05_a_hint_is_counted_from_receipt() {
     assert!(books.arrivals[2] >= ms(10_000), "{:?}", books.arrivals);
 }
 
-/// UB7: without a word from the upstream, waits do not become shorter until it succeeds: the mean over many seeds.
+/// UB3, UB7: without a word from the upstream, waits do not become shorter until it succeeds: the mean over many seeds.
 #[tokio::test(start_paused = true)]
-async fn ub07_expected_waits_do_not_become_shorter() {
+async fn ub03_ub07_expected_waits_do_not_become_shorter() {
     const SEEDS: u32 = 300;
     let mut sums = [Duration::ZERO; 7];
     for seed in 0..SEEDS {
@@ -164,6 +164,46 @@ async fn ub07_expected_waits_do_not_become_shorter() {
     println!("mean waits: {means:?}");
     assert!(means[..5].windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{means:?}");
     assert!(means[4..].iter().all(|mean| (ms(6500)..ms(9500)).contains(mean)), "{means:?}");
+}
+
+/// UB4: what fails backs off for itself: the success of others does not reset it. The mean over many seeds doubles, as
+/// if it were alone.
+#[tokio::test(start_paused = true)]
+async fn ub04_the_success_of_others_resets_nobodys_backoff() {
+    const SEEDS: u32 = 150;
+    let mut sums = [Duration::ZERO; 6];
+    for seed in 0..SEEDS {
+        let script = Scripted::new(|id: &u32| Some(*id));
+        let load = async |script: Scripted<u32, u32>, ids: Vec<u32>| {
+            let answers = script.load(ids.clone()).await?;
+            if ids == [0] { Err(AnyError::from("busy")) } else { Ok(answers) }
+        };
+        let batcher: Batcher<u32, u32> = Batcher::builder()
+            .max_batch(1)
+            .retry(Retry::new(7).seed(seed.into()))
+            .retry_if(|_| true)
+            .load_with(script.clone(), load)
+            .unwrap();
+        let others = async {
+            for id in 1.. {
+                sleep(ms(90)).await;
+                batcher.get(id).await.unwrap();
+            }
+        };
+        tokio::select! {
+            busy = batcher.get(0) => assert!(busy.is_err()),
+            () = others => {}
+        }
+        let batches = script.batches();
+        let tries: Vec<_> = batches.iter().filter(|batch| batch.keys == [0]).map(|batch| batch.at).collect();
+        assert!(tries.len() == 7 && batches.len() > 7, "others succeeded meanwhile");
+        for (sum, pair) in sums.iter_mut().zip(tries.windows(2)) {
+            *sum += pair[1].checked_sub(pair[0]).unwrap();
+        }
+    }
+    let means = sums.map(|sum| sum / SEEDS);
+    println!("mean waits beside others that succeed: {means:?}");
+    assert!(means.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{means:?}");
 }
 
 /// UB9: a long wait is waited for, to the millisecond, and neither reset nor cut to a period; waiting can be given up.

@@ -50,7 +50,7 @@ fn naive(kind: Kind, size: usize, window: u64, at: &[u64]) -> Vec<bool> {
 
 proptest! {
     #[test]
-    fn ub02_a_limit_lets_through_what_one_that_counts_lets_through(
+    fn a_limit_lets_through_what_one_that_counts_lets_through(
         kind in prop_oneof![Just(Kind::Fixed), Just(Kind::Sliding), Just(Kind::Leaky)],
         size in 1_usize..6,
         window in prop_oneof![Just(50_u32), Just(100), Just(125)],
@@ -81,9 +81,9 @@ proptest! {
     }
 }
 
-/// UA1: several windows at once, all or nothing across them; what is refused costs nothing in either.
+/// Several windows at once, all or nothing across them; what is refused costs nothing in either.
 #[test]
-fn ua01_several_limits_hold_at_once_and_a_refusal_costs_nothing() {
+fn several_limits_hold_at_once_and_a_refusal_costs_nothing() {
     let mut upstream = Upstream::new(0)
         .limit(Limit::sliding(2, ms(1000)).unwrap())
         .limit(Limit::sliding(3, ms(10_000)).unwrap())
@@ -98,7 +98,7 @@ fn ua01_several_limits_hold_at_once_and_a_refusal_costs_nothing() {
 
 /// A price for each id: cost quotas.
 #[test]
-fn ua01_a_call_costs_by_its_ids_where_the_quota_says_so() {
+fn a_call_costs_by_its_ids_where_the_quota_says_so() {
     let mut upstream = Upstream::new(0).limit(Limit::leaky(100, 10.0).unwrap().price(10, 1));
     let ids: Vec<String> = (0..50).map(|id| id.to_string()).collect();
     assert_eq!(upstream.call(&ids, ms(0)).status(), 200, "60 of 100");

@@ -71,6 +71,7 @@ mod scripted;
 mod served;
 mod simulated;
 mod speech;
+mod times;
 mod upstream;
 
 pub use self::{

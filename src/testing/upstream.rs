@@ -14,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::{
     limits::{Limit, State},
-    speech::{Speech, imf},
+    speech::Speech,
+    times::imf,
 };
 
 /// When every simulation begins by the true clock: Friday, 20 November 2026, 12:00:00 UTC, as time since 1970.

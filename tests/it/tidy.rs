@@ -48,13 +48,15 @@ const LAYERS: [&[&str]; 3] = [
         "served",
         "simulated",
         "speech",
+        "times",
         "upstream",
     ],
 ];
 
 /// Modules around the engine that are as pure as its heart.
-const PURE: [&str; 10] =
-    ["hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows", "limits", "speech", "upstream"];
+const PURE: &[&str] = &[
+    "hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows", "limits", "speech", "times", "upstream",
+];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {
     let mut found = Vec::new();

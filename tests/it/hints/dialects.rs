@@ -55,6 +55,7 @@ fn cases() -> Vec<Case> {
         Case("github", 403, &[], r#"{"message": "Bad credentials"}"#, Hint::Fatal),
         Case("github", 200, &[], r#"{"errors": [{"type": "NOT_FOUND"}, {"type": "RATE_LIMITED"}]}"#, wait(60.0)),
         Case("auto", 200, &[], r#"{"errors": [{"type": "RATE_LIMITED"}]}"#, Hint::Ok),
+        Case("github", 403, &[], r#"[{"message": "rate limit"}]"#, Hint::Fatal),
         Case(
             "github",
             200,
@@ -308,6 +309,7 @@ fn p14_ub15_no_name_and_no_header_is_shown() {
     assert_eq!(format!("{reading:?}"), r#"Reading { hint: Wait(5s), scope: Bucket(..), source: "retry-after" }"#);
     let headers = [("canary", &b"canary"[..])];
     let response = multiget::hints::Response::new(200, Duration::ZERO).headers(headers).body(b"canary");
+    assert_eq!(format!("{:?}", Dialect::auto()), r#"Dialect("auto")"#);
     assert_eq!(format!("{response:?}"), "Response { status: 200, headers: 1, body: 6, .. }");
 }
 

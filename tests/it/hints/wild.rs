@@ -131,10 +131,11 @@ fn p16_floods_and_depth_say_nothing() {
     let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(read_as("stackexchange", 200, &[], &deep).hint, Hint::Ok);
     assert_eq!(read(200, &[("x-app-usage", &deep)]), Hint::Ok);
-    let long = format!("{{\"backoff\": 10, \"pad\": \"{}\"}}", "x".repeat(4 * 1024 * 1024 - 40));
-    assert_eq!(read_as("stackexchange", 200, &[], &long).hint, super::pace(10.0), "long, and read");
-    let padded = format!("{{\"backoff\": 10, \"pad\": \"{}\"}}", "x".repeat(4 * 1024 * 1024));
-    assert_eq!(read_as("stackexchange", 200, &[], &padded).hint, Hint::Ok, "too long to be read");
+    let most = 4 * 1024 * 1024;
+    let padded = |len: usize| format!("{{\"backoff\": 10, \"pad\": \"{}\"}}", "x".repeat(len - 26));
+    assert_eq!(padded(most).len(), most);
+    assert_eq!(read_as("stackexchange", 200, &[], &padded(most)).hint, super::pace(10.0));
+    assert_eq!(read_as("stackexchange", 200, &[], &padded(most + 1)).hint, Hint::Ok, "too long to be read");
     let latin = Response::new(429, Duration::ZERO).headers([("retry-after", &b"\xa05"[..]), ("retry-after", b"\xff")]);
     assert_eq!(Resolver::default().read(&latin).hint, Hint::Backoff);
     assert_eq!(

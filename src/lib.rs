@@ -60,6 +60,15 @@
 //!   is_not_found()  is_retryable()  outcome() -> Outcome
 //! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
 //! Times    queue_time and load_time of Stats        count()  mean()  max()  quantile(0.99)
+//!
+//! hints                                             feature `quota`
+//!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
+//!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! testing                                           feature `testing`
+//!   Scripted::new(|&key| ..).then(Step).verdict(..)  assert_batches(..)  assert_loads(n)  batches()  keys_per_load()
+//!   Step::{answer, with, fail, unprocessed, panic, hang}().after(d)
+//!   Upstream::new(seed).limit(Limit).speech(Speech).poison(..) ..  call(&ids, at) -> Reply  books() -> Books
+//!   Simulated::new(upstream)  request(&ids).await  serve(listener).await
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An
@@ -135,9 +144,13 @@ mod spans;
 mod store;
 mod stream;
 mod sync;
-// layer 2: around it
+// layer 2: around the engine
+#[cfg(feature = "quota")]
+pub mod hints;
 #[cfg(feature = "quota")]
 mod quota;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub mod docs;
 

@@ -199,3 +199,39 @@ fn the_source_of_an_error_can_be_downcast() {
     let boxed: Box<dyn StdError + Send + Sync> = Box::new(key);
     assert!(boxed.is::<Error<AnyError>>());
 }
+
+#[cfg(feature = "quota")]
+#[test]
+fn hints() {
+    use multiget::hints::{Dialect, Hint, Reading, Resolver, Response, Scope};
+
+    table! {
+        Dialect => "Send Sync Unpin Clone Debug";
+        Hint => "Send Sync Unpin Clone Debug";
+        Reading => "Send Sync Unpin Clone Debug";
+        Resolver => "Send Sync Unpin Clone Debug";
+        Response<'static> => "Send Sync Unpin Clone Debug";
+        Scope => "Send Sync Unpin Clone Debug";
+    }
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn testing() {
+    use multiget::testing::{Batch, Books, Limit, Reply, Scripted, Simulated, Speech, Step, Upstream};
+
+    table! {
+        Batch<u32> => "Send Sync Unpin Clone Debug";
+        Books => "Send Sync Unpin Clone Debug";
+        Limit => "Send Sync Unpin Clone Debug";
+        Reply => "Send Sync Unpin Clone Debug";
+        Scripted<u32, u32> => "Send Sync Unpin Clone Debug";
+        Scripted<u32, Cell<u32>> => "Send Sync Unpin Clone Debug";
+        Scripted<Plain, Plain, Plain> => "Send Sync Unpin Clone Debug";
+        Simulated => "Send Sync Unpin Clone Debug";
+        Speech => "Send Sync Unpin Clone Debug";
+        Step<u32, u32> => "Send Unpin Debug";
+        Step<Plain, Plain, Plain> => "Send Unpin Debug";
+        Upstream => "Send Sync Unpin Clone Debug";
+    }
+}

@@ -23,6 +23,8 @@ mod errors;
 mod figures;
 mod foreign_bugs;
 mod gates;
+#[cfg(feature = "quota")]
+mod hints;
 mod ill;
 mod isolate;
 mod joining;
@@ -38,6 +40,8 @@ mod store;
 mod stream;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 mod tidy;
 mod time;
 mod weights;

@@ -33,7 +33,7 @@ proptest! {
             let leaves = list.iter().rev().find(|(_, units)| { newer += units; newer > left });
             prop_assert_eq!(sends.leaves(Unit::Calls, left, span), leaves.map_or(0, |(at, _)| at.saturating_add(span)));
             let remembered: Vec<_> = sends.remembered().collect();
-            prop_assert_eq!(remembered.iter().map(|run| run.1.calls).sum::<u64>(), list.iter().map(|sent| sent.1).sum());
+            prop_assert_eq!(remembered.iter().map(|run| run.1.calls).sum::<u64>(), list.iter().map(|sent| sent.1).sum::<u64>());
         }
     }
 }

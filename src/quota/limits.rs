@@ -295,7 +295,8 @@ impl Limits {
     /// Of what was reserved, so much was sent, and the rest is given back.
     pub(super) fn spend(&mut self, reserved: Units, sent: Units, now: u64) {
         self.give_back(reserved);
-        if sent == Units::NONE && !broken!("an unspent permit counts") {
+        let sent = if broken!("an unspent permit counts") { reserved } else { sent };
+        if sent == Units::NONE {
             return;
         }
         self.retired.retain(|limit| limit.ends > Some(now));

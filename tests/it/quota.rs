@@ -1,7 +1,11 @@
 //! The quota: windows and buckets, alone and as a gate, and what an upstream may say to it.
 //!
 //! The decisions beside a checker that counts are in `tests/unit/quota_model.rs`; here is the rest: futures, timers,
-//! batchers and threads. Names bear the rows (`ua…`, `ub…`), the properties (`r…`) and the promises (`p15_…`) they hold.
+//! batchers and threads. Names bear the rows (`ua…`, `ub…`), the properties (`r…`) and the promises (`p15_…`) they hold;
+//! UB1, UB3, UB4 and UB7 are in `tests/unit/quota_sends.rs` and `quota_refusals.rs`.
+//!
+//! Rows that speak of what an answer says, and not of what a limiter makes of it, are not here: UB5 (forms of
+//! `Retry-After`), UB10 (one resolver for all statuses), UB15 (redaction), the header's part of UB8, the presets of UB16.
 
 use std::{
     num::NonZeroUsize,

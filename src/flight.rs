@@ -71,6 +71,7 @@ where
     pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>) {
         if let Some(generation) = after.spawn {
             let driver = Driver { shared: Arc::clone(self), generation };
+            self.begin_pass();
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
@@ -119,6 +120,7 @@ impl<K, V, E> Driver<K, V, E> {
 
 impl<K, V, E> Drop for Driver<K, V, E> {
     fn drop(&mut self) {
+        self.shared.end_pass();
         self.fail(&Error::Aborted);
     }
 }
@@ -154,6 +156,7 @@ where
         let dispatch = &self.shared.settings.dispatch;
         let mut watch = Watch::default();
         let mut seen = (None, Instant::now()); // the first key, and since when by our own clock
+        self.shared.end_pass(); // the one in which this was spawned
         loop {
             let limit = self.shared.limit();
             let now = self.shared.now();
@@ -179,7 +182,11 @@ where
                         return Some(reason);
                     }
                 }
-                Decision::NextPass => yield_now().await, // Cancel: nothing is held.
+                Decision::NextPass => {
+                    self.shared.begin_pass();
+                    yield_now().await; // Cancel: `self` ends the pass.
+                    self.shared.end_pass();
+                }
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
                     timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();

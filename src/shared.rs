@@ -42,6 +42,8 @@ pub(crate) struct Shared<K, V, E> {
     rests: AtomicBool,
     /// Answers that came from the store.
     hits: AtomicU64,
+    /// When the driver began to wait for a pass of the scheduler, if it does and its policy goes by these; else zero.
+    pass: AtomicU64,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
@@ -134,6 +136,27 @@ impl<K, V, E> Shared<K, V, E> {
         u64::try_from(Instant::now().saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
     }
 
+    /// Since when a get that comes now is queued. Reading the clock is a tenth of what a get costs, so while a policy
+    /// that counts passes of the scheduler waits for one, that is when the pass began.
+    #[inline]
+    pub(crate) fn asked_at(&self) -> u64 {
+        match self.pass.load(Ordering::Relaxed) {
+            0 => self.now(),
+            pass => pass,
+        }
+    }
+
+    /// The driver begins to wait for a pass, or has been spawned and not run yet.
+    pub(crate) fn begin_pass(&self) {
+        if self.settings.dispatch.counts_passes() {
+            self.pass.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn end_pass(&self) {
+        self.pass.store(0, Ordering::Relaxed);
+    }
+
     /// A weight as gates see it: by the builder's measure or, without one, by the loader's.
     pub(crate) const fn weight_of(&self, weight: Weight) -> u64 {
         let [builders, loaders] = weight;
@@ -206,6 +229,7 @@ where
             queue: Mutex::new(queue),
             rests: AtomicBool::new(true),
             hits: AtomicU64::new(0),
+            pass: AtomicU64::new(0),
             hasher,
             built: Instant::now(),
         }

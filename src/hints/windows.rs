@@ -117,8 +117,8 @@ fn policies(name: &'static str, response: &Response<'_>, now: Duration, found: &
             let mut parts = outside_quotes(item, ';').map(|part| part.trim_matches([' ', '\t']));
             let policy = parts.next().unwrap_or_default();
             match policy.split_once('=') {
-                Some(("remaining", value)) if !policy.starts_with('"') => left = number(value),
-                Some(("reset", value)) if !policy.starts_with('"') => resets = reset(value, now),
+                Some(("remaining", value)) => left = number(value),
+                Some(("reset", value)) => resets = reset(value, now),
                 _ => {}
             }
             let (mut r, mut t, mut partition) = (None, None, "");

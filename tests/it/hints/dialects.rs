@@ -162,6 +162,8 @@ fn cases() -> Vec<Case> {
         // Stack Exchange: on success too, and only if the dialect is named
         Case("auto", 200, &[], r#"{"backoff": 10}"#, Hint::Ok),
         Case("stackexchange", 400, &[], r#"{"error_id": 400}"#, Hint::Fatal),
+        Case("stackexchange", 403, &[], r#"{"quota_remaining": 0}"#, Hint::Backoff),
+        Case("stackexchange", 403, &[], r#"{"quota_remaining": 1}"#, Hint::Fatal),
         // Riot
         Case(
             "riot",
@@ -227,6 +229,12 @@ fn cases() -> Vec<Case> {
         ),
         Case("amazon_sp", 429, &[("x-amzn-RateLimit-Limit", "0.5")], "", wait(2.0)),
         Case("amazon_sp", 200, &[("x-amzn-RateLimit-Limit", "0.5")], "", Hint::Ok),
+        Case("ietf", 429, &[("RateLimit", r#""x;r=0;t=9";r=1;t=5"#)], "", Hint::Backoff),
+        Case("ietf", 429, &[("RateLimit", r#""x\";r=0;t=9";r=1;t=5"#)], "", Hint::Backoff),
+        Case("ietf", 429, &[("RateLimit", r"a\;r=0;t=5")], "", wait(5.0)),
+        Case("facebook", 403, &[("X-App-Usage", r#"{"call_count":100,"total_time":25}"#)], "", Hint::Backoff),
+        Case("facebook", 403, &[("X-App-Usage", r#"{"call_count":99,"other":100}"#)], "", Hint::Fatal),
+        Case("ietf", 429, &[("RateLimit", r#""remaining=0";r=0;t=5, "reset=9";r=1"#)], "", wait(5.0)),
         Case(
             "facebook",
             400,
@@ -298,6 +306,8 @@ fn the_scope_is_the_flag_else_the_bucket_else_the_policy() {
     assert_eq!(scope(&[bucket], r#"{"retry_after": 1, "global": true}"#), Scope::Global);
     assert_eq!(scope(&[("X-Rate-Limit-Type", "method")], ""), Scope::Bucket("method".into()));
     assert_eq!(scope(&[("x-ratelimit-resource", "graphql")], ""), Scope::Bucket("graphql".into()));
+    let comma = ("RateLimit", r#""a, \"b; c\" \\";r=0;t=5, "d";r=1"#);
+    assert_eq!(scope(&[comma], ""), Scope::Policy("a, \"b; c\" \\".into()));
     let long = "x".repeat(257);
     assert_eq!(scope(&[("x-ratelimit-resource", &long)], ""), Scope::Configured, "a name has a limit");
 }

@@ -14,7 +14,7 @@ use std::{
 
 use hashbrown::HashTable;
 
-use crate::entries::spread;
+use crate::entry::spread;
 
 /// What a load says of its keys, in whatever form the loader has it.
 ///

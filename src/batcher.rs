@@ -69,8 +69,7 @@ impl<K, V, E> Batcher<K, V, E> {
 
     /// What it did so far and is doing now: one snapshot, taken under the batcher's lock. See [`Stats`].
     pub fn stats(&self) -> Stats {
-        let now = self.shared.now();
-        self.shared.lock().stats(now)
+        self.shared.stats()
     }
 
     /// Makes the keys that are queued now due: they leave as soon as slots are free and gates open, whatever the

@@ -83,10 +83,12 @@ impl Nested {
     }
 
     /// Forgets a waiter. `true` if it was one of these.
+    #[inline]
     pub(crate) fn remove(&mut self, cell: u32) -> bool {
-        if self.chains.is_empty() {
-            return false;
-        }
+        !self.chains.is_empty() && self.forget(cell)
+    }
+
+    fn forget(&mut self, cell: u32) -> bool {
         let Some(chain) = self.chains.remove(&cell) else { return false };
         for flight in chain.of(self.batcher) {
             if let Some(asking) = self.asking.get_mut(&flight) {

@@ -19,10 +19,11 @@ use std::{
     time::Duration,
 };
 
-use hashbrown::HashTable;
+use hashbrown::{HashTable, hash_table::Entry as Slot};
 
 use crate::{
     broken::broken,
+    entry::{At, Clock, Entry, Extra, LANES, Lane, List, spread},
     pages::Pages,
     retry::Tries,
     waiters::NONE,
@@ -30,69 +31,7 @@ use crate::{
 };
 
 /// The most bytes of the index that stay allocated at rest.
-const INDEX_AT_REST: usize = 16 * 1024;
-
-pub(crate) struct Entry<K> {
-    pub(crate) hash: u32,
-    /// Its first waiter.
-    pub(crate) head: u32,
-    pub(crate) at: At<K>,
-}
-
-pub(crate) enum At<K> {
-    Queued {
-        key: K,
-        prev: u32,
-        next: u32,
-        stamp: u32,
-        lane: Lane,
-    },
-    /// Asked again, and not to be sent before.
-    Parked {
-        key: K,
-        until: u64,
-    },
-    Flying {
-        flight: u32,
-        position: u32,
-    },
-    /// Asked for again while the flight that carries it is dying.
-    Held {
-        key: K,
-        flight: u32,
-        position: u32,
-        flushes: u32,
-    },
-}
-
-/// Which keys leave first. Nested ones never share a load with others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// Somebody inside a load waits for it.
-    Nested,
-    /// Sent before, and asked again.
-    Again,
-    New,
-}
-
-const LANES: [Lane; 3] = [Lane::Nested, Lane::Again, Lane::New];
-
-struct List {
-    first: u32,
-    last: u32,
-    len: usize,
-}
-
-impl List {
-    const EMPTY: Self = Self { first: NONE, last: NONE, len: 0 };
-}
-
-/// What few keys have.
-#[derive(Default)]
-struct Extra {
-    tries: Tries,
-    nested: usize, // waiters from inside loads
-}
+const INDEX_AT_REST: usize = 24 * 1024;
 
 pub(crate) struct Entries<K> {
     index: HashTable<u32>,
@@ -106,7 +45,7 @@ pub(crate) struct Entries<K> {
     due: u32,
     flushes: u32,
     firsts: u64,
-    base: u64,
+    pub(crate) clock: Clock,
 }
 
 impl<K> Entries<K> {
@@ -124,18 +63,20 @@ impl<K> Entries<K> {
             due: NONE,
             flushes: 0,
             firsts: 0,
-            base: 0,
+            clock: Clock::default(),
         }
     }
 
     /// How many keys are queued, ripe or not.
+    #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.ripe().saturating_add(self.parked.len())
     }
 
     /// How many queued keys may be sent.
+    #[inline]
     pub(crate) fn ripe(&self) -> usize {
-        LANES.iter().fold(0, |sum, lane| sum.saturating_add(self.list(*lane).len))
+        self.nested.len.saturating_add(self.again.len).saturating_add(self.new.len)
     }
 
     /// How many of them are nested.
@@ -144,6 +85,7 @@ impl<K> Entries<K> {
     }
 
     /// The next entry to be sent: a nested one or, if there is none, another.
+    #[inline]
     pub(crate) fn first(&self) -> Option<u32> {
         LANES.iter().map(|lane| self.list(*lane).first).find(|first| *first != NONE)
     }
@@ -171,6 +113,7 @@ impl<K> Entries<K> {
     }
 
     /// Whether no further key would fit into the next batch.
+    #[inline]
     pub(crate) fn is_full(&self, limit: &Limit) -> bool {
         self.again.len.saturating_add(self.new.len) >= limit.keys || self.weights.fill(limit)
     }
@@ -209,27 +152,22 @@ impl<K> Entries<K> {
 
     /// The entry of a key. `flown` gives the key at a position of a flight. A panic of `Eq` leaves everything as it
     /// was.
+    #[inline]
     pub(crate) fn find<'a>(&'a self, key: &K, hash: u32, flown: impl Fn(u32, u32) -> Option<&'a K>) -> Option<u32>
     where
         K: Eq,
     {
-        let is_it = |&entry: &u32| {
-            let entry = self.get(entry);
-            let known = match &entry.at {
-                At::Queued { key, .. } | At::Parked { key, .. } => Some(key),
-                At::Flying { flight, position } | At::Held { flight, position, .. } => flown(*flight, *position),
-            };
-            entry.hash == hash && known.is_some_and(|known| known == key)
-        };
+        let is_it = |&entry: &u32| self.get(entry).is(Some(key), hash, &flown);
         self.index.find(spread(hash), is_it).copied()
     }
 
     /// Makes an entry for a key, indexed and at the end of the new ones.
+    #[inline]
     pub(crate) fn open(&mut self, key: K, hash: u32, weight: Weight, now: u64) -> u32 {
         let stamp = self.stamp(now);
         let at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: Lane::New };
         let entry = self.pages.insert(Entry { hash, head: NONE, at });
-        self.index(entry);
+        self.index(entry, hash);
         self.weights.set(entry, weight);
         let List { first, last, .. } = self.new;
         let (before, after) = if broken!("starved old keys") { (NONE, first) } else { (last, NONE) };
@@ -237,9 +175,46 @@ impl<K> Entries<K> {
         entry
     }
 
-    fn index(&mut self, entry: u32) {
-        let (hash, pages) = (spread(self.get(entry).hash), &self.pages);
-        self.index.insert_unique(hash, entry, |&other| spread(pages.get(other).map_or(0, |e| e.hash)));
+    /// Whether one more new key changes nothing but that it is queued.
+    #[inline]
+    pub(crate) fn is_plain(&self, limit: &Limit) -> bool {
+        let with = self.again.len.saturating_add(self.new.len).saturating_add(1);
+        self.new.len > 0 && with != limit.keys && !self.weights.are_kept()
+    }
+
+    /// Makes an entry as [`Self::open`] does, unless the key has one, and takes the key then. User code runs here, before
+    /// anything is changed.
+    #[inline]
+    pub(crate) fn open_new<'a>(
+        &mut self,
+        key: &mut Option<K>,
+        hash: u32,
+        now: u64,
+        flown: impl Fn(u32, u32) -> Option<&'a K>,
+    ) -> Option<u32>
+    where
+        K: Eq + 'a,
+    {
+        let pages = &self.pages;
+        let is_it = |&entry: &u32| pages.get(entry).is_some_and(|entry| entry.is(key.as_ref(), hash, &flown));
+        let rehash = |&other: &u32| spread(pages.get(other).map_or(0, |other| other.hash));
+        let Slot::Vacant(slot) = self.index.entry(spread(hash), is_it, rehash) else { return None };
+        let (Some(stamp), prev) = (self.clock.stamp(now), self.new.last) else { return None };
+        let at = At::Queued { key: key.take()?, prev, next: NONE, stamp, lane: Lane::New };
+        let entry = self.pages.insert(Entry { hash, head: NONE, at });
+        slot.insert(entry);
+        if let Some(Entry { at: At::Queued { next, .. }, .. }) = self.pages.get_mut(prev) {
+            *next = entry;
+        }
+        self.new.last = entry;
+        self.new.len = self.new.len.saturating_add(1);
+        Some(entry)
+    }
+
+    #[inline]
+    fn index(&mut self, entry: u32, hash: u32) {
+        let pages = &self.pages;
+        self.index.insert_unique(spread(hash), entry, |&other| spread(pages.get(other).map_or(0, |e| e.hash)));
     }
 
     /// Whether gets find this entry.
@@ -253,11 +228,10 @@ impl<K> Entries<K> {
         self.get_mut(entry).at = At::Held { key, flight, position, flushes };
     }
 
-    /// Queues a held entry: behind the others or, if a flush was meant for it too, behind those that are due. `true` if
-    /// it was one.
-    pub(crate) fn requeue(&mut self, entry: u32, now: u64) -> bool {
+    /// Queues a held entry: behind the others or, if a flush was meant for it too, behind those that are due.
+    pub(crate) fn requeue(&mut self, entry: u32, now: u64) {
         let flushed = matches!(self.get(entry).at, At::Held { flushes, .. } if flushes != self.flushes);
-        let Some(key) = self.unhold(entry) else { return false };
+        let Some(key) = self.unhold(entry) else { return };
         let (stamp, lane) = (self.stamp(now), self.lane_of(entry));
         self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp, lane };
         if flushed && lane == Lane::New {
@@ -267,7 +241,6 @@ impl<K> Entries<K> {
         } else {
             self.insert(entry, lane, self.list(lane).last, NONE);
         }
-        true
     }
 
     /// A held entry is back in the flight that holds it; its own key is handed out.
@@ -282,7 +255,11 @@ impl<K> Entries<K> {
 
     // ---- asking again ------------------------------------------------------------------------------------------
 
+    #[inline]
     pub(crate) fn tries(&self, entry: u32) -> Tries {
+        if self.extras.is_empty() {
+            return Tries::default();
+        }
         self.extras.get(&entry).map(|extra| extra.tries).unwrap_or_default()
     }
 
@@ -292,11 +269,12 @@ impl<K> Entries<K> {
         self.get_mut(entry).at = At::Parked { key, until };
         self.parked.insert((until, entry));
         if !self.is_indexed(entry) {
-            self.index(entry);
+            self.index(entry, self.get(entry).hash);
         }
     }
 
     /// When the next key that is not ripe will be.
+    #[inline]
     pub(crate) fn ripens(&self) -> Option<u64> {
         self.parked.first().map(|(until, _)| *until)
     }
@@ -366,6 +344,7 @@ impl<K> Entries<K> {
         }
     }
 
+    #[inline]
     fn insert(&mut self, entry: u32, to: Lane, before: u32, after: u32) {
         if let At::Queued { prev, next, .. } = &mut self.get_mut(entry).at {
             (*prev, *next) = (before, after);
@@ -381,6 +360,7 @@ impl<K> Entries<K> {
     }
 
     /// Takes a queued entry out of its lane and hands out its key; the entry stays, at the place it is given.
+    #[inline]
     pub(crate) fn unqueue(&mut self, entry: u32, at: At<K>) -> K {
         match std::mem::replace(&mut self.get_mut(entry).at, at) {
             At::Queued { key, prev, next, lane, .. } => {
@@ -405,7 +385,17 @@ impl<K> Entries<K> {
         }
     }
 
+    /// Takes the next entry to be sent out of its lane: its number, its key, its hash and its stamp. It is at this place
+    /// from now on.
+    #[inline]
+    pub(crate) fn pop(&mut self, at: At<K>) -> Option<(u32, K, u32, u32)> {
+        let first = self.first()?;
+        let Entry { hash, at: At::Queued { stamp, .. }, .. } = *self.get(first) else { return None };
+        Some((first, self.unqueue(first, at), hash, stamp))
+    }
+
     /// The link that leads on from `entry`, or into the lane if there is no such entry.
+    #[inline]
     fn next_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
         if entry == NONE {
             return &mut self.list_mut(lane).first;
@@ -417,6 +407,7 @@ impl<K> Entries<K> {
     }
 
     /// The link that leads back from `entry`, or into the lane from its end.
+    #[inline]
     fn prev_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
         if entry == NONE {
             return &mut self.list_mut(lane).last;
@@ -427,14 +418,12 @@ impl<K> Entries<K> {
         }
     }
 
-    /// A time, in units of 2¹⁶ ns since `base`, rounded down, so that nobody waits longer than set. `base` is when the
-    /// first key came to an empty queue.
+    #[inline]
     fn stamp(&mut self, now: u64) -> u32 {
         if self.ripe() == 0 {
-            self.base = now;
+            self.clock.base = now;
         }
-        let units = now.saturating_sub(self.base).wrapping_shr(16);
-        u32::try_from(units).unwrap_or_else(|_| self.rebase(now))
+        self.clock.stamp(now).unwrap_or_else(|| self.rebase(now))
     }
 
     /// For a queue that was never empty for 78 hours: moves `base` on. Keys that are older than 39 hours, which is
@@ -443,49 +432,50 @@ impl<K> Entries<K> {
     fn rebase(&mut self, now: u64) -> u32 {
         const HALF: u32 = 1 << 31;
         let base = now.saturating_sub(u64::from(HALF).wrapping_shl(16));
-        let moved = u32::try_from(base.saturating_sub(self.base).wrapping_shr(16)).unwrap_or(u32::MAX);
+        let moved = u32::try_from(base.saturating_sub(self.clock.base).wrapping_shr(16)).unwrap_or(u32::MAX);
         let mut place = self.new.first;
         while let Some(Entry { at: At::Queued { next, stamp, .. }, .. }) = self.pages.get_mut(place) {
             *stamp = stamp.saturating_sub(moved);
             place = *next;
         }
-        self.base = base;
+        self.clock.base = base;
         HALF
     }
 
     /// How long the oldest new key has been queued; nothing, if the clock went back.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        Duration::from_nanos(self.waited(self.new.first, now))
-    }
-
-    /// How long a queued key has waited, in nanoseconds.
-    pub(crate) fn waited(&self, entry: u32, now: u64) -> u64 {
-        match self.pages.get(entry) {
-            Some(Entry { at: At::Queued { stamp, .. }, .. }) => {
-                now.saturating_sub(self.base.saturating_add(u64::from(*stamp).wrapping_shl(16)))
-            }
-            _ => 0,
+        match self.pages.get(self.new.first) {
+            Some(Entry { at: At::Queued { stamp, .. }, .. }) => Duration::from_nanos(self.clock.passed(*stamp, now)),
+            _ => Duration::ZERO,
         }
     }
 
     /// No get joins this entry any more.
     pub(crate) fn unindex(&mut self, entry: u32) {
-        if let Ok(found) = self.index.find_entry(spread(self.get(entry).hash), |&other| other == entry) {
+        self.unindex_hash(entry, self.get(entry).hash);
+    }
+
+    #[inline]
+    fn unindex_hash(&mut self, entry: u32, hash: u32) {
+        if let Ok(found) = self.index.find_entry(spread(hash), |&other| other == entry) {
             found.remove();
         }
     }
 
+    #[inline]
     pub(crate) fn remove(&mut self, entry: u32) -> Option<Entry<K>> {
         if broken!("leaked key") {
             return None;
         }
-        self.unindex(entry);
+        let removed = self.pages.remove(entry)?;
+        self.unindex_hash(entry, removed.hash);
         if !self.extras.is_empty() {
             self.extras.remove(&entry);
         }
-        self.pages.remove(entry)
+        Some(removed)
     }
 
+    #[inline]
     pub(crate) fn get(&self, entry: u32) -> &Entry<K> {
         self.pages.get(entry).expect("an entry lives as long as its waiters, its flight and its place in the list")
     }
@@ -495,11 +485,18 @@ impl<K> Entries<K> {
         self.pages.get(entry).map_or(NONE, |entry| entry.head)
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, entry: u32) -> &mut Entry<K> {
         self.pages.get_mut(entry).expect("an entry lives as long as its waiters, its flight and its place in the list")
     }
 
     /// Whether no key is known.
+    #[inline]
+    pub(crate) const fn has_none(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The same, of everything there is.
     pub(crate) fn is_empty(&self) -> bool {
         self.pages.is_empty() && self.index.is_empty() && self.extras.is_empty() && self.parked.is_empty()
     }
@@ -514,9 +511,4 @@ impl<K> Entries<K> {
             drop(self.index.drain()); // wipes the marks of removed keys, which would make it grow
         }
     }
-}
-
-/// The table looks at the lowest and the highest bits.
-pub(crate) fn spread(hash: u32) -> u64 {
-    u64::from(hash) | u64::from(hash).wrapping_shl(32)
 }

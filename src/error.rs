@@ -69,6 +69,18 @@ pub enum Error<E> {
 }
 
 impl<E> Error<E> {
+    /// The error of an outcome that needs nothing of the user's: what a get is told that is refused at the door, or that
+    /// the engine ends by itself.
+    pub(crate) const fn plain(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Closed => Self::Closed,
+            Outcome::Aborted => Self::Aborted,
+            Outcome::Cycle => Self::Cycle,
+            Outcome::Panicked => Self::Panicked,
+            _ => Self::Overloaded,
+        }
+    }
+
     /// Whether the key does not exist, as far as the loader knows.
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use crate::{broken::broken, entries::spread, pages::Pages, waiters::Answer};
+use crate::{broken::broken, entry::spread, pages::Pages, waiters::Answer};
 
 /// The most bytes of the index that stay allocated when nobody fills.
 const INDEX_AT_REST: usize = 4 * 1024;
@@ -64,6 +64,12 @@ pub(crate) enum Known<A> {
 impl<K, A: Answer> Fillers<K, A> {
     pub(crate) const fn new() -> Self {
         Self { index: HashTable::new(), pages: Pages::new() }
+    }
+
+    /// Whether nobody fills.
+    #[inline]
+    pub(crate) const fn has_none(&self) -> bool {
+        self.pages.is_empty()
     }
 
     #[cfg(any(test, fuzzing))]

@@ -62,13 +62,19 @@ where
             queue.account(before, &mut after);
             result
         };
+        self.follow(runtime, after);
+        result.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// What is left to do after an event, spawning first.
+    #[inline]
+    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>) {
         if let Some(generation) = after.spawn {
             let driver = Driver { shared: Arc::clone(self), generation };
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
         carry_out(after);
-        result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

@@ -14,12 +14,13 @@ use std::{
 
 use crate::{
     error::Error,
+    keep::Glance,
     queue::{Ask, Submit, fresh::Asked},
     shared::Shared,
     spans,
     stats::Outcome,
     sync::{chain, consume_budget},
-    waiters::Wait,
+    waiters::{After, Wait},
 };
 
 /// The future of [`Batcher::get`](crate::Batcher::get).
@@ -90,22 +91,21 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
+        if let State::Waiting(cell) = this.state {
+            let reply = ready!(this.shared.poll_cell(cell, cx));
+            this.state = State::Done;
+            return Poll::Ready(reply.into_result());
+        }
         match std::mem::replace(&mut this.state, State::Done) {
             State::New(key) => this.start(key, cx),
             State::Reload(key) => {
                 this.shared.invalidate(&key);
                 this.start(key, cx)
             }
-            State::Waiting(cell) => {
-                this.state = State::Waiting(cell);
-                let reply = ready!(this.shared.poll_cell(cell, cx));
-                this.state = State::Done;
-                Poll::Ready(reply.into_result())
-            }
             State::TurnedAway(error) => this.answer(Err(error), cx),
             State::Hit(value) => this.answer(Ok(*value), cx),
             #[expect(clippy::panic, reason = "as async functions do")]
-            State::Done => panic!("`Get` polled after it was ready"),
+            State::Waiting(_) | State::Done => panic!("`Get` polled after it was ready"),
         }
     }
 }
@@ -125,31 +125,67 @@ where
 
     /// Waits, or has an answer at once.
     fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
-        let (shared, hash, weight) = (&self.shared, self.shared.hash(&key), self.shared.weigh(&key));
-        let wait = Wait::Task(cx.waker().clone());
-        let mut ask = Some(Ask { key, hash, weight, wait, chain: chain() }); // what is left of it goes outside the lock
-        let (now, span) = (shared.now(), spans::of_caller());
-        let (mut runtime, mut asks_store) = (None, shared.store.is_some());
+        let shared = &self.shared;
+        let asks_store = match shared.glance(&key) {
+            Glance::Hit(hit) => return Err(hit),
+            Glance::Miss => false,
+            Glance::Not => shared.store.is_some(),
+        };
+        let hash = shared.hash(&key);
+        let (now, chain, span) = (shared.now(), chain(), spans::of_caller());
+        // what is left of these goes outside the lock
+        let (mut key, mut wait) = (Some(key), Some(Wait::Task(cx.waker().clone())));
+        if chain.is_none() && span.is_none() && !asks_store {
+            let cell = shared.lock().quick(&mut key, &mut wait, hash, now);
+            if let Some(cell) = cell {
+                self.state = State::Waiting(cell);
+                return Ok(());
+            }
+        }
+        let (Some(key), Some(wait)) = (key, wait) else { unreachable!("both are taken or none") };
+        let weight = shared.weigh(&key);
+        let ask = Ask { key, hash, weight, wait, chain };
+        self.ask(Some(ask), asks_store, now, span)
+    }
+
+    /// The same for a get that needs more than a place in the queue.
+    #[inline(never)]
+    fn ask(
+        &mut self,
+        mut ask: Option<Ask<K>>,
+        mut asks_store: bool,
+        now: u64,
+        span: Option<u64>,
+    ) -> Result<(), Result<V, Error<E>>> {
+        let shared = &self.shared;
+        let mut runtime = None;
         loop {
-            let asked = shared.event(runtime.as_ref(), |queue, _| {
-                let may_spawn = runtime.is_some();
-                let asked = if asks_store {
-                    queue.ask(&mut ask, now, may_spawn)
-                } else {
-                    Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
-                };
-                if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
-                    queue.waiters.note_span(cell, span);
-                }
-                asked
-            });
+            let mut after = After::new();
+            let mut queue = shared.lock();
+            let before = queue.before();
+            let may_spawn = runtime.is_some();
+            // if a comparison of keys panics here, nothing has changed
+            let asked = if asks_store {
+                queue.ask(&mut ask, now, may_spawn)
+            } else {
+                Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
+            };
+            if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
+                queue.waiters.note_span(cell, span);
+                queue.account(before, &mut after);
+            }
+            drop(queue);
+            shared.follow(runtime.as_ref(), after);
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
-                Asked::Known(reply) => return Err(reply.into_result()),
+                Asked::Known(reply) => {
+                    shared.count_hits(1);
+                    return Err(reply.into_result());
+                }
                 Asked::AskStore => {
                     asks_store = false;
                     if let Some(hit) = ask.as_ref().and_then(|ask| shared.recall(&ask.key)) {
-                        shared.lock().count_hits(1);
+                        shared.count_hits(1);
                         return Err(hit);
                     }
                     continue;
@@ -168,7 +204,7 @@ where
                         return Err(Err(Error::Aborted));
                     }
                 }
-                Submit::Refused(outcome) => return Err(Err(refusal(outcome))),
+                Submit::Refused(outcome) => return Err(Err(Error::plain(outcome))),
                 Submit::Again { .. } => unreachable!("a get is in no group"),
             }
         }
@@ -184,16 +220,6 @@ where
             Err(error) => State::TurnedAway(error),
         };
         Poll::Pending
-    }
-}
-
-/// What a get is told that is refused at the door.
-pub(crate) const fn refusal<E>(outcome: Outcome) -> Error<E> {
-    match outcome {
-        Outcome::Closed => Error::Closed,
-        Outcome::Aborted => Error::Aborted,
-        Outcome::Cycle => Error::Cycle,
-        _ => Error::Overloaded,
     }
 }
 

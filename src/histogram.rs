@@ -91,14 +91,19 @@ impl Times {
     }
 
     pub(crate) fn record(&mut self, nanos: u64) {
-        self.count = self.count.saturating_add(1);
-        self.nanos = self.nanos.saturating_add(u128::from(nanos));
+        self.record_all(nanos, 1);
+    }
+
+    /// The same time so many times.
+    pub(crate) fn record_all(&mut self, nanos: u64, times: u64) {
+        self.count = self.count.saturating_add(times);
+        self.nanos = self.nanos.saturating_add(u128::from(nanos).saturating_mul(times.into()));
         self.longest = self.longest.max(nanos);
         if self.buckets.is_empty() {
             self.buckets = vec![0; BUCKETS];
         }
         if let Some(count) = self.buckets.get_mut(bucket(nanos)) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(times);
         }
     }
 }

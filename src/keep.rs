@@ -25,11 +25,36 @@ use crate::{
 /// A filler that has put something or carried out orders: the position of its key, its number, and how many orders.
 type Filled = (usize, u32, u32);
 
+/// What became of a [`glance`](Shared::glance) at the store.
+pub(crate) enum Glance<V, E> {
+    Hit(Result<V, Error<E>>),
+    /// It has nothing.
+    Miss,
+    /// It was not asked.
+    Not,
+}
+
 impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
     /// What the store has of a key. A panic is a miss.
     pub(crate) fn recall(&self, key: &K) -> Option<Result<V, Error<E>>> {
         let store = self.store.as_deref()?;
         caught(|| store.get(key)).flatten().map(Stored::into_result)
+    }
+
+    /// What the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
+    /// or being filled.
+    #[inline]
+    pub(crate) fn glance(&self, key: &K) -> Glance<V, E> {
+        if self.store.is_none() || !self.rests() {
+            return Glance::Not;
+        }
+        match self.recall(key) {
+            Some(hit) => {
+                self.count_hits(1);
+                Glance::Hit(hit)
+            }
+            None => Glance::Miss,
+        }
     }
 
     /// What is known of a key without asking for it, if there is a store.
@@ -45,7 +70,7 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
             Known::Nothing => self.recall(key),
             Known::Value(reply) => Some(reply.into_result()),
         };
-        self.lock().count_hits(hit.is_some().into());
+        self.count_hits(hit.is_some().into());
         hit
     }
 

@@ -13,9 +13,10 @@ use std::{
 use crate::{
     broken::broken,
     config::Abandon,
-    entries::{At, Entry},
+    entry::{At, Entry},
     queue::Queue,
     retry::Tries,
+    stats::Outcome,
     waiters::{After, Answer, NONE},
 };
 
@@ -25,12 +26,11 @@ pub(crate) const CHUNK: usize = 128;
 /// What becomes of a key when its load is over.
 pub(crate) enum Fate<K, A> {
     Tell(A),
-    /// It is queued again, not to be sent before `until`. `or` is told if its comparison panics.
+    /// It is queued again, not to be sent before `until`.
     Again {
         key: K,
         tries: Tries,
         until: u64,
-        or: A,
     },
 }
 
@@ -81,9 +81,15 @@ impl<K, A: Answer> Queue<K, A> {
                 self.drive.ring(after);
             }
         }
+        let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
         for position in positions.by_ref().take(CHUNK) {
-            self.land_one(flight, position, how, fates, after);
+            let Some(entry) = entries.get_mut(position) else { continue };
+            let told = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
+            if told != NONE {
+                self.land_one(flight, position, told, how, fates, after); // else it went with an earlier piece
+            }
         }
+        self.flight_mut(flight).entries = entries;
         let more = positions.len() > 0;
         if !more && how.last {
             after.batch = self.flights.remove(flight).map(|flight| flight.keys);
@@ -94,23 +100,20 @@ impl<K, A: Answer> Queue<K, A> {
         more
     }
 
+    #[inline]
     fn land_one(
         &mut self,
         flight: u32,
         position: usize,
+        entry: u32,
         how: How,
         fates: &mut impl Fates<K, A>,
         after: &mut After<K, A>,
     ) where
         K: Eq,
     {
-        let carrier = self.flight_mut(flight);
-        let tell = |entry: &mut u32| if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
-        let Some(entry) = carrier.entries.get_mut(position).map(tell) else { return };
-        if entry == NONE {
-            return; // told with an earlier piece
-        }
-        if how.may_spawn && self.entries.requeue(entry, how.now) {
+        if how.may_spawn && matches!(self.entries.get(entry).at, At::Held { .. }) {
+            self.entries.requeue(entry, how.now);
             return self.has_arrived();
         }
         let (wanted, tries) = (self.entries.get(entry).head != NONE, self.entries.tries(entry));
@@ -118,12 +121,13 @@ impl<K, A: Answer> Queue<K, A> {
             self.lose_one(flight);
         }
         match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
-            Fate::Again { key, tries, until, or } => self.ask_again(entry, key, tries, until, or, after),
+            Fate::Again { key, tries, until } => self.ask_again(entry, key, tries, until, after),
             Fate::Tell(answer) => {
-                self.tell(entry, answer, after);
+                let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
                 if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(entry) {
                     after.keys.push(key);
                 }
+                self.waiters.tell(head, answer, &mut self.stats, after);
             }
         }
     }
@@ -139,7 +143,7 @@ impl<K, A: Answer> Queue<K, A> {
     }
 
     /// Queues an entry again that somebody waits for, or moves those who do to the entry that its key has by now.
-    fn ask_again(&mut self, entry: u32, key: K, tries: Tries, until: u64, or: A, after: &mut After<K, A>)
+    fn ask_again(&mut self, entry: u32, key: K, tries: Tries, until: u64, after: &mut After<K, A>)
     where
         K: Eq,
     {
@@ -152,25 +156,35 @@ impl<K, A: Answer> Queue<K, A> {
             Some(Err(panic)) => {
                 std::mem::forget(panic); // its drop is user code; leaked rather than run under the lock
                 after.keys.push(key);
-                self.tell(entry, or, after);
-                self.entries.remove(entry);
-                return;
-            }
-            Some(Ok(Some(other))) => {
-                after.keys.extend(self.expect(other, key));
-                let from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
-                let from = if broken!("older waiters left behind") { NONE } else { from };
-                let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
-                self.entries.move_extras(other, tries, nested);
+                self.tell(entry, A::failed(Outcome::Panicked), after);
                 self.entries.remove(entry);
             }
+            Some(Ok(Some(other))) => self.move_to(other, entry, key, tries, after),
             Some(Ok(None)) | None => {
                 let tries = if broken!("attempts forgotten") { Tries::default() } else { tries };
                 self.entries.ask_again(entry, key, tries, until);
                 self.has_arrived();
             }
         }
-        after.answers.push(or);
+    }
+
+    /// Whoever waits for an entry waits for another one of its key from now on, but those who would wait for themselves.
+    fn move_to(&mut self, other: u32, entry: u32, key: K, tries: Tries, after: &mut After<K, A>) {
+        let mut from = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
+        let inside = self.waiters.chains(from).filter(|(_, chain)| self.closes_ring(other, chain));
+        let inside = inside.map(|(cell, _)| cell).filter(|_| !broken!("ring by moving not seen"));
+        for cell in inside.collect::<Vec<_>>() {
+            self.waiters.tell_one(&mut from, cell, A::failed(Outcome::Cycle), &mut self.stats, after);
+        }
+        let from = if broken!("older waiters left behind") { NONE } else { from };
+        if from == NONE {
+            after.keys.push(key);
+        } else {
+            after.keys.extend(self.expect(other, key));
+            let nested = self.waiters.move_to(from, &mut self.entries.get_mut(other).head, other);
+            self.entries.move_extras(other, tries, nested);
+        }
+        self.entries.remove(entry);
     }
 
     /// Takes those positions out of a piece that nobody waits for any more: they are not sent, and asked anew if

@@ -17,10 +17,10 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
-    entries::spread,
+    entry::spread,
     error::Error,
     fillers::Known,
-    get::{absent_is_none, refusal},
+    get::absent_is_none,
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
@@ -84,7 +84,7 @@ where
                 ready!(pin!(consume_budget()).poll(cx));
                 self.state = State::Done;
                 let hits = self.in_order(Vec::new()).into_iter();
-                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(refusal(outcome))))).collect())
+                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(Error::plain(outcome))))).collect())
             }
             State::Waiting => {
                 let Some(group) = self.group else {
@@ -110,11 +110,11 @@ where
         let mut weighed = keys.iter().map(|key| (shared.hash(key), shared.weigh(key))).collect();
         self.recall(&mut keys, &mut weighed);
         if keys.is_empty() {
-            shared.lock().count_hits(self.hits.len());
+            shared.count_hits(self.hits.len());
             return Ok(());
         }
         let mut keys = weighed.into_iter().zip(keys);
-        let (mut spares, mut ask, chain) = (Vec::new(), None, chain()); // these and `keys` are dropped outside the lock, whatever happens
+        let (mut spares, mut next, mut ask, chain) = (Vec::new(), None, None, chain()); // these and `keys` are dropped outside the lock, whatever happens
         let (mut waker, span) = (Some(cx.waker().clone()), spans::of_caller());
         self.cells.reserve_exact(self.seats.len());
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
@@ -126,8 +126,16 @@ where
             let seats = self.seats.iter_mut().filter(|seat| **seat & HIT == 0);
             for (place, ((hash, weight), key)) in seats.zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);
-                let (wait, chain) = (Wait::Group { group, seat: *place }, chain.clone());
-                let last = ask.replace(Ask { key, hash, weight, wait, chain });
+                let mut wait = Some(Wait::Group { group, seat: *place });
+                next = Some(key);
+                if chain.is_none() {
+                    if let Some(cell) = queue.quick(&mut next, &mut wait, hash, now) {
+                        self.cells.push(cell);
+                        continue;
+                    }
+                }
+                let (Some(key), Some(wait)) = (next.take(), wait) else { unreachable!("both are taken or none") };
+                let last = ask.replace(Ask { key, hash, weight, wait, chain: chain.clone() });
                 spares.extend(last.map(|ask| ask.key));
                 let refused = match queue.submit(&mut ask, now, runtime.is_some()) {
                     Submit::Waits { cell, spare } => {
@@ -161,17 +169,17 @@ where
                     *seat = NONE;
                     queue.turn_away(refused);
                 }
-                queue.count_hits(self.hits.len());
+                shared.count_hits(self.hits.len());
                 return Err(refused);
             }
-            queue.count_hits(self.hits.len());
+            shared.count_hits(self.hits.len());
             queue.waiters.seat_group(group, self.cells.len() - answered);
             if queue.waiters.poll_group(group, &mut waker) {
                 after.wake.extend(waker.take()); // only rings, and they are answered
             }
             Ok(())
         });
-        drop((spares, ask, waker));
+        drop((spares, next, ask, waker));
         submitted
     }
 

@@ -18,7 +18,7 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
-    entries::spread,
+    entry::spread,
     pages::Pages,
     store::{Store, Stored},
     sync::Mutex,

@@ -44,7 +44,8 @@ use crate::{
     chain::Chain,
     config::Limits,
     drive::Drive,
-    entries::{At, Entries},
+    entries::Entries,
+    entry::At,
     fillers::Fillers,
     pace::Pace,
     pages::Pages,
@@ -154,6 +155,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     // ---- asking and leaving ------------------------------------------------------------------------------------
 
+    #[inline]
     pub(crate) fn before(&self) -> Before {
         Before {
             arrivals: self.arrivals,
@@ -163,6 +165,27 @@ impl<K, A: Answer> Queue<K, A> {
             nested: self.entries.nested() > 0,
             ripens: self.entries.ripens(),
         }
+    }
+
+    /// A get arrives, and if it is as most of them are, this is all there is to it: its key is a new one that has no
+    /// weight, is not asked inside a load, has others before it, and tells the driver nothing that it does not know. Then
+    /// key and wait are taken, and [`Self::account`] would do nothing; else nothing has changed and [`Self::submit`] is
+    /// next.
+    #[inline]
+    pub(crate) fn quick(&mut self, key: &mut Option<K>, wait: &mut Option<Wait>, hash: u32, now: u64) -> Option<u32>
+    where
+        K: Eq,
+    {
+        let left = self.limits.capacity.saturating_sub(self.waiters.waiting());
+        if self.closed || self.handles == 0 || self.watched || left < 2 || !self.entries.is_plain(&self.limit) {
+            return None;
+        }
+        let flights = &self.flights;
+        let flown = |flight, position: u32| flights.get(flight)?.keys.get(position as usize);
+        let entry = self.entries.open_new(key, hash, now, flown)?;
+        self.stats.gets = self.stats.gets.saturating_add(1);
+        self.arrivals = self.arrivals.wrapping_add(1);
+        Some(self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait.take()?))
     }
 
     /// A get arrives: it joins, or queues its key, or is refused. [`Self::account`] follows under the same lock.
@@ -218,7 +241,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Whether the flight that carries this entry waits, directly or through others, for one of the chain. Rings that
     /// lead through another batcher are seen only if the chain does.
-    fn closes_ring(&self, entry: u32, chain: &Chain) -> bool {
+    pub(crate) fn closes_ring(&self, entry: u32, chain: &Chain) -> bool {
         let carrier = |entry| match self.entries.get(entry).at {
             At::Flying { flight, .. } | At::Held { flight, .. } => Some(flight),
             At::Queued { .. } | At::Parked { .. } => None,
@@ -278,6 +301,7 @@ impl<K, A: Answer> Queue<K, A> {
         }
     }
 
+    #[inline]
     fn add_waiter(&mut self, entry: u32, wait: Wait, chain: Option<Arc<Chain>>) -> u32 {
         let cell = self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait);
         if let Some(chain) = chain {
@@ -288,6 +312,7 @@ impl<K, A: Answer> Queue<K, A> {
     }
 
     /// Draws the consequence of what was queued since `before`: a driver, or a word to the one there is.
+    #[inline]
     pub(crate) fn account(&mut self, before: Before, after: &mut After<K, A>) {
         debug_assert!(self.counted() <= self.limits.capacity, "invariant 4");
         if !self.drive.has_driver() && self.entries.queued() > 0 && !broken!("driver lost") {
@@ -426,6 +451,12 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.rest(after);
         after.wake.append(&mut self.closers);
         self.entries.rest();
+    }
+
+    /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.
+    #[inline]
+    pub(crate) const fn rests(&self) -> bool {
+        self.entries.has_none() && self.fillers.has_none() && !self.closed
     }
 
     pub(crate) fn stats(&self, now: u64) -> Stats {

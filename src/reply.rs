@@ -41,6 +41,10 @@ impl<V, E> Answer for Reply<V, E> {
             Self::Failed(error) => error.outcome(),
         }
     }
+
+    fn failed(outcome: Outcome) -> Self {
+        Self::Failed(Error::plain(outcome))
+    }
 }
 
 impl<V, E> Reply<V, E> {
@@ -246,7 +250,7 @@ impl<K, V, E> Landing<'_, K, V, E> {
         let Some(delay) = delay else { return Fate::Tell(Reply::Failed(answer)) };
         let until = self.now.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
         match self.again.get_mut(place).and_then(Option::take) {
-            Some(key) => Fate::Again { key, tries, until, or: Reply::Failed(Error::Panicked) },
+            Some(key) => Fate::Again { key, tries, until },
             None => Fate::Tell(Reply::Failed(Error::Panicked)), // its clone panicked
         }
     }

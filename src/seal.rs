@@ -10,7 +10,7 @@ use crate::{
     broken::broken,
     chain::Chain,
     dispatch::Moment,
-    entries::{At, Lane},
+    entry::{At, Lane},
     queue::{Flight, Queue},
     stats::Reason,
     waiters::{After, Answer, NONE},
@@ -130,23 +130,26 @@ impl<K, A: Answer> Queue<K, A> {
             filling: false,
             dead: Vec::new(),
         });
-        let (mut repeats, mut oldest) = (false, 0);
+        let (mut repeats, mut stamps, mut oldest) = (false, (0, 0), 0);
         for position in (0..).take(size) {
-            let Some(entry) = self.entries.first() else { break };
-            let waited = self.entries.waited(entry, now);
-            self.stats.queue_time.record(waited);
-            oldest = waited.max(oldest);
-            keys.push(self.entries.unqueue(entry, At::Flying { flight, position }));
-            hashes.push(self.entries.get(entry).hash);
+            let Some((entry, key, hash, stamp)) = self.entries.pop(At::Flying { flight, position }) else { break };
+            keys.push(key);
+            hashes.push(hash);
             entries.push(entry);
+            if stamp != stamps.0 {
+                oldest = self.record_waits(stamps, now).max(oldest); // many come at the same time
+                stamps = (stamp, 0);
+            }
+            stamps.1 = stamps.1.saturating_add(1);
             repeats |= self.entries.tries(entry).failed > 0;
             if !self.limits.join_in_flight {
                 self.entries.unindex(entry);
             }
         }
+        oldest = self.record_waits(stamps, now).max(oldest);
         let own = (self.waiters.nested.batcher(), self.numbers);
         let heads = entries.iter().map(|entry| self.entries.get(*entry).head).filter(|_| nested);
-        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head))));
+        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain))));
         let keys = Arc::new(keys);
         let sealed = self.flight_mut(flight);
         (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
@@ -154,6 +157,15 @@ impl<K, A: Answer> Queue<K, A> {
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
         Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, chain })
+    }
+
+    /// So many keys leave that were queued at the same time; says how long they waited.
+    fn record_waits(&mut self, (stamp, keys): (u32, u64), now: u64) -> u64 {
+        let waited = if keys == 0 { 0 } else { self.entries.clock.passed(stamp, now) };
+        if keys > 0 {
+            self.stats.queue_time.record_all(waited, keys);
+        }
+        waited
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

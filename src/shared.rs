@@ -7,11 +7,12 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    ops::{Deref, DerefMut},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use crate::{
@@ -22,8 +23,9 @@ use crate::{
     queue::Queue,
     reply::{Circumstances, Reply},
     retry::{Retry, Verdict},
+    stats::Stats,
     store::Store,
-    sync::{Handle, Instant, Mutex, MutexGuard, caught, discard, here},
+    sync::{AtomicBool, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
     waiters::After,
     weights::{Limit, Weight},
 };
@@ -36,6 +38,10 @@ pub(crate) struct Shared<K, V, E> {
     rules: Rules<K, E>,
     weighed: bool,
     queue: Mutex<State<K, V, E>>,
+    /// Whether no key is known and the queue is open, as of when the lock was last released.
+    rests: AtomicBool,
+    /// Answers that came from the store.
+    hits: AtomicU64,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
@@ -64,8 +70,26 @@ pub(crate) struct Rules<K, E> {
 }
 
 impl<K, V, E> Shared<K, V, E> {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State<K, V, E>> {
-        self.queue.lock()
+    #[inline]
+    pub(crate) fn lock(&self) -> Locked<'_, K, V, E> {
+        Locked { queue: self.queue.lock(), rests: &self.rests }
+    }
+
+    /// Whether nothing is known that a store would have to be checked against. What has happened before this is called,
+    /// for whoever calls it, has been seen.
+    pub(crate) fn rests(&self) -> bool {
+        self.rests.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count_hits(&self, hits: usize) {
+        self.hits.fetch_add(hits as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let now = self.now();
+        let mut stats = self.lock().stats(now);
+        stats.store_hits = self.hits.load(Ordering::Relaxed);
+        stats
     }
 
     /// An event that cannot call for a driver.
@@ -122,6 +146,38 @@ impl<K, V, E> Shared<K, V, E> {
     }
 }
 
+/// The queue, locked.
+pub(crate) struct Locked<'a, K, V, E> {
+    queue: MutexGuard<'a, State<K, V, E>>,
+    rests: &'a AtomicBool,
+}
+
+impl<K, V, E> Deref for Locked<'_, K, V, E> {
+    type Target = State<K, V, E>;
+
+    #[inline]
+    fn deref(&self) -> &Self::Target {
+        &self.queue
+    }
+}
+
+impl<K, V, E> DerefMut for Locked<'_, K, V, E> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.queue
+    }
+}
+
+impl<K, V, E> Drop for Locked<'_, K, V, E> {
+    #[inline]
+    fn drop(&mut self) {
+        let rests = self.queue.rests();
+        if self.rests.load(Ordering::Relaxed) != rests {
+            self.rests.store(rests, Ordering::Release);
+        }
+    }
+}
+
 impl<K, V, E> Shared<K, V, E>
 where
     K: Send + 'static,
@@ -141,7 +197,18 @@ where
         let limit = limit(&settings.limits, &*loader);
         let weighed = rules.weigh.is_some() || loader.max_weight().is_some();
         let queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
-        Self { loader, store, settings, rules, weighed, queue: Mutex::new(queue), hasher, built: Instant::now() }
+        Self {
+            loader,
+            store,
+            settings,
+            rules,
+            weighed,
+            queue: Mutex::new(queue),
+            rests: AtomicBool::new(true),
+            hits: AtomicU64::new(0),
+            hasher,
+            built: Instant::now(),
+        }
     }
 
     /// What a batch may carry, as builder and loader state it now.
@@ -200,10 +267,15 @@ fn limit<K: Send + 'static, V: 'static, E: 'static>(
 }
 
 /// What is left to do when the lock has been released, but for spawning.
+#[inline]
 pub(crate) fn carry_out<K, A>(after: After<K, A>) {
-    for waker in after.wake {
-        caught(|| waker.wake());
+    if !after.is_nothing() {
+        carry_out_all(after);
     }
+}
+
+fn carry_out_all<K, A>(after: After<K, A>) {
+    each(after.wake, Waker::wake);
     discard(after.wakers);
     discard(after.keys);
     discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());

@@ -23,7 +23,6 @@ use futures_core::Stream;
 use crate::{
     broken::broken,
     error::Error,
-    get::refusal,
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
@@ -272,7 +271,7 @@ where
                 self.fresh.clear();
                 None
             }
-            Some(outcome) => Some(refusal(outcome)),
+            Some(outcome) => Some(Error::plain(outcome)),
         };
         self.ready.extend(copy.zip(error).map(|(key, error)| (key, Reply::Failed(error))));
         drop((ask, waker));

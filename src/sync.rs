@@ -11,12 +11,13 @@ use std::{
 
 use crate::chain::Chain;
 pub(crate) use source::{
-    Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained, yield_now,
+    AtomicBool, Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained,
+    yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
 mod source {
-    pub(crate) use std::sync::MutexGuard;
+    pub(crate) use std::sync::{MutexGuard, atomic::AtomicBool};
     pub(super) use std::{sync::Mutex, thread_local};
 
     pub(crate) use tokio::{
@@ -97,11 +98,15 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
+/// Runs user code for each item; a panic in one spares the others.
+pub(crate) fn each<T>(items: impl IntoIterator<Item = T>, mut code: impl FnMut(T)) {
+    let mut items = items.into_iter();
+    while caught(|| items.by_ref().for_each(&mut code)).is_none() {} // on from the one behind
+}
+
 /// Drops values of user types one by one, so that a panic in one spares the others.
 pub(crate) fn discard<T>(items: impl IntoIterator<Item = T>) {
     if std::mem::needs_drop::<T>() {
-        for item in items {
-            caught(|| drop(item));
-        }
+        each(items, drop);
     }
 }

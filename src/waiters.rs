@@ -7,7 +7,8 @@
 //! owner keeps. The spans of callers are numbers beside it, in a table that is empty unless somebody traces.
 //!
 //! Invariants:
-//! 1. A chain is its first cell (`head`); `next` leads to the last one, and the head's `prev` is that last one.
+//! 1. A chain is its first cell (`head`); `next` leads to the last one, and the head's `prev` is that last one, or
+//!    nothing if it is alone.
 //! 2. `waiting` counts the cells that are in a chain.
 //! 3. No waker is cloned, woken or dropped here, and no answer is dropped: they are handed out in [`After`].
 #![warn(clippy::arithmetic_side_effects)]
@@ -19,7 +20,7 @@ use hashbrown::HashTable;
 use crate::{
     broken::broken,
     chain::{Chain, Nested},
-    entries::spread,
+    entry::spread,
     pages::Pages,
     stats::{Outcome, Stats},
 };
@@ -41,6 +42,8 @@ pub(crate) trait Answer: Sized {
     /// The same answer twice.
     fn split(self) -> (Self, Self);
     fn outcome(&self) -> Outcome;
+    /// The error of this outcome, which needs nothing of the user's.
+    fn failed(outcome: Outcome) -> Self;
 }
 
 /// What is left to do when the lock has been released, in this order: spawn, wake, drop.
@@ -57,6 +60,13 @@ pub(crate) struct After<K, A> {
 impl<K, A> After<K, A> {
     pub(crate) const fn new() -> Self {
         Self { spawn: None, wake: Vec::new(), wakers: Vec::new(), keys: Vec::new(), batch: None, answers: Vec::new() }
+    }
+
+    /// Whether nothing is left to do but to spawn.
+    #[inline]
+    pub(crate) fn is_nothing(&self) -> bool {
+        let nothing = self.wake.is_empty() && self.wakers.is_empty() && self.keys.is_empty();
+        nothing && self.answers.is_empty() && self.batch.is_none()
     }
 }
 
@@ -161,55 +171,56 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Adds a waiter at the end of the chain.
+    #[inline]
     pub(crate) fn join(&mut self, head: &mut u32, entry: u32, wait: Wait) -> u32 {
         let cell = self.cells.insert(Cell::Waiting { wait, links: Links { entry, prev: NONE, next: NONE } });
-        let last = if let Some(links) = self.links_mut(*head) {
-            std::mem::replace(&mut links.prev, cell)
-        } else {
-            *head = cell;
-            cell // alone: its own last
-        };
-        if last != cell {
-            if let Some(links) = self.links_mut(last) {
-                links.next = cell;
-            }
-        }
-        if let Some(links) = self.links_mut(cell) {
-            links.prev = last;
-        }
         self.waiting = self.waiting.saturating_add(1);
+        if *head == NONE {
+            *head = cell;
+        } else {
+            self.append(*head, cell, cell);
+        }
         cell
+    }
+
+    /// Puts the chain that begins with `first` and ends with `last` behind the one of `head`.
+    fn append(&mut self, head: u32, first: u32, last: u32) {
+        let Some(links) = self.links_mut(head) else { return };
+        let before = match std::mem::replace(&mut links.prev, last) {
+            NONE => head,
+            before => before,
+        };
+        if let Some(links) = self.links_mut(before) {
+            links.next = first;
+        }
+        if let Some(links) = self.links_mut(first) {
+            links.prev = before;
+        }
     }
 
     /// The waiters of one chain wait in another from now on, behind those that are there. Says how many of them are
     /// nested.
     pub(crate) fn move_to(&mut self, from: u32, head: &mut u32, entry: u32) -> usize {
-        let Some(end) = self.links(from).map(|links| links.prev) else { return 0 };
-        let (mut cell, mut nested) = (from, 0_usize);
+        let (mut cell, mut last, mut nested) = (from, NONE, 0_usize);
         while let Some(links) = self.links_mut(cell) {
             links.entry = entry;
             let next = links.next;
             nested = nested.saturating_add(self.nested.get(cell).is_some().into());
-            cell = next;
+            (last, cell) = (cell, next);
         }
-        let Some(last) = self.links_mut(*head).map(|links| std::mem::replace(&mut links.prev, end)) else {
+        if *head == NONE {
             *head = from;
-            return nested;
-        };
-        if let Some(links) = self.links_mut(last) {
-            links.next = from;
-        }
-        if let Some(links) = self.links_mut(from) {
-            links.prev = last;
+        } else {
+            self.append(*head, from, last);
         }
         nested
     }
 
-    /// The chains of those who wait for this from inside loads.
-    pub(crate) fn chains(&self, head: u32) -> impl Iterator<Item = &Arc<Chain>> {
+    /// Those who wait for this from inside loads, and their chains.
+    pub(crate) fn chains(&self, head: u32) -> impl Iterator<Item = (u32, &Arc<Chain>)> {
         let next = |cell: &u32| self.links(*cell).map(|links| links.next).filter(|next| *next != NONE);
         let cells = std::iter::successors(Some(head).filter(|head| *head != NONE), next);
-        cells.filter_map(|cell| self.nested.get(cell))
+        cells.filter_map(|cell| Some((cell, self.nested.get(cell)?)))
     }
 
     /// Seats somebody who is answered already.
@@ -224,8 +235,10 @@ impl<A: Answer> Waiters<A> {
 
     /// The seat with which a group waits in this chain already; while it is being seated it can only be the last one.
     pub(crate) fn seat_of(&self, head: u32, wait: &Wait) -> Option<u32> {
-        match (self.cells.get(self.links(head)?.prev)?, wait) {
-            (Cell::Waiting { wait: Wait::Group { group, seat }, .. }, Wait::Group { group: own, .. })
+        let Wait::Group { group: own, .. } = wait else { return None };
+        let last = Some(self.links(head)?.prev).filter(|last| *last != NONE).unwrap_or(head);
+        match self.cells.get(last)? {
+            Cell::Waiting { wait: Wait::Group { group, seat }, .. }
                 if group == own && self.groups.get(*own)?.ends_on != EndsOn::Each =>
             {
                 Some(*seat)
@@ -247,8 +260,9 @@ impl<A: Answer> Waiters<A> {
         } else if let Some(before) = self.links_mut(prev) {
             before.next = next;
         }
-        if let Some(behind) = self.links_mut(if next == NONE { *head } else { next }) {
-            behind.prev = prev; // of the head: the new last one
+        let behind = if next == NONE { *head } else { next };
+        if let Some(links) = self.links_mut(behind) {
+            links.prev = if behind == prev { NONE } else { prev }; // of the head: the new last one, unless it is alone
         }
         if let Some(links) = self.links_mut(cell) {
             links.entry = NONE;
@@ -256,10 +270,25 @@ impl<A: Answer> Waiters<A> {
         self.waiting = self.waiting.saturating_sub(1);
     }
 
+    /// Takes a waiter out of its chain and tells it alone.
+    pub(crate) fn tell_one<K>(
+        &mut self,
+        head: &mut u32,
+        cell: u32,
+        answer: A,
+        stats: &mut Stats,
+        after: &mut After<K, A>,
+    ) {
+        stats.count_outcome(answer.outcome(), 1);
+        self.unlink(head, cell);
+        self.land(cell, answer, after);
+    }
+
     /// Frees a cell that is in no chain any more.
     pub(crate) fn free<K>(&mut self, cell: u32, after: &mut After<K, A>) {
         debug_assert!(self.entry_of(cell).is_none(), "invariant 1: a freed cell is in no chain");
-        match self.remove(cell) {
+        self.forget_span(cell);
+        match self.cells.remove(cell) {
             Some(Cell::Landed(answer)) => after.answers.push(answer),
             Some(Cell::Waiting { wait: Wait::Task(waker), .. }) => after.wakers.push(waker),
             Some(Cell::Waiting { wait: Wait::Group { .. }, .. }) | None => {}
@@ -267,37 +296,34 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Gives every waiter of the chain the answer; without one, hands it back to be dropped.
+    #[inline]
     pub(crate) fn tell<K>(&mut self, head: u32, answer: A, stats: &mut Stats, after: &mut After<K, A>) {
-        let outcome = answer.outcome();
-        let (mut cell, mut rest, mut told) = (head, Some(answer), 0_u64);
-        while let Some(links) = self.links(cell) {
-            let Some(answer) = rest.take() else { break };
-            let mine = if links.next == NONE {
-                answer
-            } else {
-                let (mine, others) = answer.split();
-                rest = Some(others);
-                mine
-            };
-            if let Some(place) = self.cells.get_mut(cell) {
-                match std::mem::replace(place, Cell::Landed(mine)) {
-                    Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => {
-                        after.wakers.push(waker);
-                    }
-                    Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
-                    Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
-                        after.wake.extend(self.tell_group(group, seat, outcome));
-                    }
-                    Cell::Landed(answer) => after.answers.push(answer),
-                }
-            }
-            self.nested.remove(cell);
+        let Some(Links { mut next, .. }) = self.links(head) else { return after.answers.push(answer) };
+        let (outcome, mut cell, mut rest, mut told) = (answer.outcome(), head, answer, 1_usize);
+        while next != NONE {
+            let (mine, others) = rest.split();
+            self.land(cell, mine, after);
+            (cell, rest) = (next, others);
             told = told.saturating_add(1);
-            self.waiting = self.waiting.saturating_sub(1);
-            cell = links.next;
+            next = self.links(cell).map_or(NONE, |links| links.next);
         }
-        stats.count_outcome(outcome, told);
-        after.answers.extend(rest);
+        self.land(cell, rest, after);
+        self.waiting = self.waiting.saturating_sub(told);
+        stats.count_outcome(outcome, told as u64);
+    }
+
+    fn land<K>(&mut self, cell: u32, answer: A, after: &mut After<K, A>) {
+        let outcome = answer.outcome();
+        let Some(place) = self.cells.get_mut(cell) else { return after.answers.push(answer) };
+        match std::mem::replace(place, Cell::Landed(answer)) {
+            Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => after.wakers.push(waker),
+            Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
+            Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
+                after.wake.extend(self.tell_group(group, seat, outcome));
+            }
+            Cell::Landed(answer) => after.answers.push(answer),
+        }
+        self.nested.remove(cell);
     }
 
     /// Its waker, once its owner has something to do: not for every batch that lands.
@@ -309,19 +335,18 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Takes the answer out of its cell, which is free then.
+    #[inline]
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
-        if !matches!(self.cells.get(cell), Some(Cell::Landed(_))) {
+        let Cell::Landed(answer) = self.cells.remove_if(cell, |cell| matches!(cell, Cell::Landed(_)))? else {
             return None;
+        };
+        self.forget_span(cell);
+        if broken!("double answer") {
+            let (answer, again) = answer.split();
+            self.cells.insert(Cell::Landed(again));
+            return Some(answer);
         }
-        match self.remove(cell) {
-            Some(Cell::Landed(answer)) if broken!("double answer") => {
-                let (answer, again) = answer.split();
-                self.cells.insert(Cell::Landed(again));
-                Some(answer)
-            }
-            Some(Cell::Landed(answer)) => Some(answer),
-            _ => None,
-        }
+        Some(answer)
     }
 
     pub(crate) fn wakes(&self, cell: u32, waker: &Waker) -> bool {
@@ -367,14 +392,8 @@ impl<A: Answer> Waiters<A> {
         self.groups.remove(group)?.waker
     }
 
-    fn remove(&mut self, cell: u32) -> Option<Cell<A>> {
-        if !self.spans.is_empty() {
-            self.forget_span(cell);
-        }
-        self.cells.remove(cell)
-    }
-
     /// Remembers the span in which a task asked, if it has one and there is room.
+    #[inline]
     pub(crate) fn note_span(&mut self, cell: u32, span: Option<u64>) {
         let Some(span) = span.filter(|_| self.spans.len() < MOST_SPANS) else { return };
         self.spans.insert_unique(scatter(cell), (cell, span), |(cell, _)| scatter(*cell));
@@ -387,7 +406,11 @@ impl<A: Answer> Waiters<A> {
         }
     }
 
+    #[inline]
     fn forget_span(&mut self, cell: u32) {
+        if self.spans.is_empty() {
+            return;
+        }
         if let Ok(found) = self.spans.find_entry(scatter(cell), |(other, _)| *other == cell) {
             found.remove();
             if self.spans.is_empty() && self.spans.capacity() > SPANS_AT_REST {

@@ -30,6 +30,13 @@ impl Weights {
         Self { by_entry: weighed.then(Vec::new), sum: [0; 2] }
     }
 
+    /// Whether keys are weighed at all.
+    #[inline]
+    pub(crate) const fn are_kept(&self) -> bool {
+        self.by_entry.is_some()
+    }
+
+    #[inline]
     pub(crate) fn set(&mut self, entry: u32, weight: Weight) {
         if let Some(weights) = &mut self.by_entry {
             let place = entry as usize;
@@ -43,7 +50,11 @@ impl Weights {
     }
 
     /// The entry may leave.
+    #[inline]
     pub(crate) fn add(&mut self, entry: u32) {
+        if self.by_entry.is_none() {
+            return;
+        }
         let weight = self.of(entry);
         for (sum, weight) in self.sum.iter_mut().zip(weight) {
             *sum = sum.saturating_add(weight.into());
@@ -51,7 +62,11 @@ impl Weights {
     }
 
     /// The entry has left.
+    #[inline]
     pub(crate) fn subtract(&mut self, entry: u32) {
+        if self.by_entry.is_none() {
+            return;
+        }
         let weight = if broken!("weight forgotten") { [0; 2] } else { self.of(entry) };
         for (sum, weight) in self.sum.iter_mut().zip(weight) {
             *sum = sum.saturating_sub(weight.into());

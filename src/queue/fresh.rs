@@ -57,10 +57,7 @@ impl<K, A: Answer> Queue<K, A> {
         match known {
             Known::Nothing => Asked::AskStore,
             Known::Stale => Asked::Submitted(self.submit(wish, now, may_spawn)),
-            Known::Value(answer) => {
-                self.count_hits(1);
-                Asked::Known(answer)
-            }
+            Known::Value(answer) => Asked::Known(answer),
         }
     }
 
@@ -77,10 +74,6 @@ impl<K, A: Answer> Queue<K, A> {
             return Known::Stale;
         }
         self.fillers.find(key, hash).map_or(Known::Nothing, |filler| self.fillers.known(filler))
-    }
-
-    pub(crate) fn count_hits(&mut self, hits: usize) {
-        self.stats.store_hits = self.stats.store_hits.saturating_add(hits as u64);
     }
 
     fn find(&self, key: &K, hash: u32) -> Option<u32>

@@ -127,6 +127,24 @@ fn settings_and_figures() {
     }
 }
 
+#[cfg(feature = "quota")]
+#[test]
+fn quotas() {
+    use multiget::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
+    table! {
+        Quota => "Send Sync Unpin Clone Debug";
+        QuotaBuilder => "Send Sync Unpin Clone Debug";
+        QuotaError => "Send Sync Unpin Clone Debug Error";
+        QuotaView => "Send Sync Unpin Clone Debug";
+        LimitView => "Send Sync Unpin Clone Debug";
+        WaitsFor => "Send Sync Unpin Clone Debug";
+    }
+    let quota = Quota::unlimited().build().unwrap();
+    let futures: [Box<dyn Send>; 2] =
+        [Box::new(quota.acquire()), Box::new(quota.acquire_within(2, std::time::Duration::ZERO))];
+    drop(futures);
+}
+
 /// Nothing borrows from the batcher, and the futures of its async functions can be spawned. That this compiles is the
 /// test.
 #[test]

@@ -32,6 +32,8 @@ mod kit;
 mod nested;
 mod overload;
 mod panic;
+#[cfg(feature = "quota")]
+mod quota;
 mod shutdown;
 mod spans;
 mod store;

@@ -118,6 +118,40 @@ async fn p02_two_loads_that_wait_for_each_others_keys_are_a_cycle_at_once() {
     assert_at_rest(&batcher);
 }
 
+/// The first load of 1 is given 1 back; meanwhile 5 waits for it, and a second load of 1, begun after an `invalidate`,
+/// waits for 5. Whoever waits for the first load moves to the second: the load of 5 would wait for itself, and is told so;
+/// the other caller has what the second load says.
+#[tokio::test(start_paused = true)]
+async fn p02_a_ring_that_closes_as_waiters_move_to_another_load_is_a_cycle_at_once() {
+    let world = World::default();
+    let load = async |world: World, keys: Vec<u32>| {
+        world.log.note(&keys);
+        let asked = match (keys[0], world.log.loads().iter().filter(|load| load[0] == 1).count()) {
+            (1, 1) => {
+                tokio::time::sleep(ms(3)).await;
+                return Ok(Answers::default().unprocessed(keys));
+            }
+            (1, _) => world.batcher().get(5).await,
+            _ => world.batcher().get(1).await,
+        };
+        let value = asked.unwrap_or_else(|error| error.outcome() as u32);
+        Ok(Answers::from_iter([(keys[0], value + 100)]))
+    };
+    let batcher = builder().max_batch(1).load_with(world.clone(), load).unwrap();
+    assert!(world.itself.set(batcher.downgrade()).is_ok());
+    let start = Instant::now();
+    let (mut first, mut five) = (batcher.get(1), batcher.get(5));
+    assert!(poll(&mut first).is_pending() && poll(&mut five).is_pending());
+    tokio::time::sleep(ms(1)).await;
+    batcher.invalidate(&1);
+    let second = batcher.get(1).await.unwrap();
+    let cycle = Outcome::Cycle as u32 + 100;
+    assert_eq!((first.await.unwrap(), five.await.unwrap(), second), (cycle + 100, cycle, cycle + 100));
+    assert_eq!(start.elapsed(), ms(3));
+    assert_eq!(world.log.loads(), [[1], [5], [1]]);
+    assert_at_rest(&batcher);
+}
+
 /// While nested keys are queued, ordinary ones wait their turn, and never share a load with them.
 #[tokio::test(start_paused = true)]
 async fn p05_nested_keys_leave_first_and_alone() {

@@ -14,7 +14,10 @@ use std::{
 
 pub(super) use shuttle::sync::Mutex;
 pub(super) use shuttle::thread_local;
-pub(crate) use shuttle::{future::yield_now, sync::MutexGuard};
+pub(crate) use shuttle::{
+    future::yield_now,
+    sync::{MutexGuard, atomic::AtomicBool},
+};
 
 const NEVER: Duration = Duration::from_secs(60 * 60);
 

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     chain::Chain,
     land::{Fate, Fates, How},
-    queue::{Ask, Submit},
+    queue::{Ask, Queue, Submit},
     stats::{Outcome, Reason},
     waiters::{After, EndsOn, Wait},
 };
@@ -18,7 +18,7 @@ use crate::{
 const MOST_TRIES: u32 = 4;
 /// What is told if the queue is failed, and if a comparison panics.
 const FAILED: u64 = 99;
-const PANICKED: u64 = 77;
+pub(super) const PANICKED: u64 = 77;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -104,10 +104,23 @@ impl Fates<Key, u64> for Judge {
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<Key, u64> {
         self.calls.push((position, tries, again));
         match fate(self.again, position, tries, again) {
-            Some(tries) => Fate::Again { key: self.keys[position], tries, until: self.until, or: PANICKED },
+            Some(tries) => Fate::Again { key: self.keys[position], tries, until: self.until },
             None => Fate::Tell(answer(self.flight, position)),
         }
     }
+}
+
+/// As gets do: the quick way, if it is open, and else the other.
+fn submit(queue: &mut Queue<Key, u64>, wish: &mut Option<Ask<Key>>, now: u64, may_spawn: bool) -> Submit<Key> {
+    let Some(Ask { key, hash, weight, wait, chain }) = wish.take() else { panic!("there is a wish") };
+    let (mut key, mut wait) = (Some(key), Some(wait));
+    let cell = if chain.is_none() { queue.quick(&mut key, &mut wait, hash, now) } else { None };
+    if let Some(cell) = cell {
+        assert!(key.is_none() && wait.is_none());
+        return Submit::Waits { cell, spare: None };
+    }
+    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait: wait.expect("it is left"), chain });
+    queue.submit(wish, now, may_spawn)
 }
 
 /// What was before an event.
@@ -186,7 +199,7 @@ impl World {
         let chain = nest.as_ref().map(|nest| Arc::clone(&nest.chain));
         let mut ask = Some(self.wish(id, Wait::Task(Waker::noop().clone()), chain));
         let begun = self.begin();
-        let submit = self.queue.submit(&mut ask, nanos(self.now), may_spawn);
+        let submit = submit(&mut self.queue, &mut ask, nanos(self.now), may_spawn);
         assert_eq!(ask.is_none(), matches!(submit, Submit::Waits { .. }), "an ask is taken only if it waits");
         match submit {
             Submit::Refused(outcome) => assert_eq!(Some(outcome), expected),
@@ -460,7 +473,7 @@ impl World {
         for id in ids {
             let seat = u32::try_from(cells.len()).expect("few");
             let mut ask = Some(self.wish(*id, Wait::Group { group, seat }, None));
-            match self.queue.submit(&mut ask, now, true) {
+            match submit(&mut self.queue, &mut ask, now, true) {
                 Submit::Waits { cell, .. } => cells.push(cell),
                 Submit::Again { seat } => assert!((seat as usize) < cells.len()),
                 _ => break,
@@ -480,7 +493,7 @@ impl World {
     }
 
     /// An event that makes everything due.
-    fn flush(&mut self, flushes: bool, event: impl FnOnce(&mut crate::queue::Queue<Key, u64>, &mut After<Key, u64>)) {
+    fn flush(&mut self, flushes: bool, event: impl FnOnce(&mut Queue<Key, u64>, &mut After<Key, u64>)) {
         let (begun, mut after) = (self.begin(), After::new());
         if flushes {
             self.make_due();
@@ -503,10 +516,10 @@ impl World {
             Step::Desert(which) => self.desert(*which),
             Step::Land(landing) => self.land(landing),
             Step::Shed { flight, piece } => self.shed(*flight, *piece),
-            Step::Flush => self.flush(true, crate::queue::Queue::flush),
+            Step::Flush => self.flush(true, Queue::flush),
             Step::Close => {
                 self.closed = true;
-                self.flush(true, crate::queue::Queue::close);
+                self.flush(true, Queue::close);
             }
             Step::Handle(true) => {
                 self.handles += 1;
@@ -514,7 +527,7 @@ impl World {
             }
             Step::Handle(false) if self.handles > 0 => {
                 self.handles -= 1;
-                self.flush(self.handles == 0, crate::queue::Queue::drop_handle);
+                self.flush(self.handles == 0, Queue::drop_handle);
             }
             Step::Handle(false) => {}
             Step::Pass(time) => self.now += time,

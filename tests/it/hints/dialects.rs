@@ -56,7 +56,7 @@ fn cases() -> Vec<Case> {
         Case("github", 403, &[], r#"{"message": "Bad credentials"}"#, Hint::Fatal),
         Case("github", 200, &[], r#"{"errors": [{"type": "NOT_FOUND"}, {"type": "RATE_LIMITED"}]}"#, wait(60.0)),
         Case("auto", 200, &[], r#"{"errors": [{"type": "RATE_LIMITED"}]}"#, Hint::Ok),
-        Case("github", 403, &[], r#"[{"message": "rate limit"}]"#, Hint::Fatal),
+        Case("github", 403, &[], r#"["rate limit"]"#, Hint::Fatal),
         Case(
             "github",
             200,

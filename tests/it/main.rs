@@ -29,6 +29,7 @@ mod ill;
 mod isolate;
 mod joining;
 mod kit;
+mod linear;
 mod nested;
 mod overload;
 mod panic;

@@ -1,20 +1,86 @@
-//! `multiget` beside its peers: the same workloads through every Rust crate that batches gets, hand-written code, and
-//! the limit. See `benches/README.md`.
+//! `multiget` beside its peers: the same workloads through every Rust crate that batches gets, through hand-written
+//! code, through JavaScript's DataLoader, and through futures that only park and are woken.
+//!
+//! `cargo run --release` prints everything as markdown; `benches/README.md` says the rest.
 
 mod alloc;
+mod bars;
+mod counts;
+mod machine;
+mod node;
 mod plan;
+mod report;
 mod sample;
+mod scale;
 mod subject;
 mod subjects;
+mod svg;
 mod work;
 
+use std::env;
+
+use report::{Result, Results};
+
+/// As the bars ask for.
+const ROUNDS: usize = 21;
+
 fn main() {
-    let only: Vec<String> = std::env::args().skip(1).collect();
-    for w in plan::workloads() {
-        if !only.is_empty() && !only.iter().any(|o| o == w.id) { continue; }
-        let t = std::time::Instant::now();
-        eprintln!("== {}", w.title);
-        for r in sample::interleave(&w.runs, 2) { eprintln!("{:>24} {:>12.3} {:?}", r.name, r.median(), r.samples[0]); }
-        eprintln!("   {:?}", t.elapsed());
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => peers(),
+        ["scale"] => scale::run(rounds()),
+        ["count", name, rounds] => counts::run(name, rounds.parse().expect("a number of rounds")),
+        _ => {
+            eprintln!("unknown arguments {arguments:?}: none, or `scale`");
+            std::process::exit(2);
+        }
     }
+}
+
+/// `ROUNDS` from the environment.
+fn rounds() -> usize {
+    match env::var("ROUNDS").map(|rounds| rounds.parse::<usize>()) {
+        Ok(Ok(rounds)) if rounds > 0 => rounds,
+        Ok(rounds) => panic!("ROUNDS is {rounds:?}: a number from 1"),
+        Err(_) => ROUNDS,
+    }
+}
+
+fn peers() {
+    let (rounds, only) = (rounds(), env::var("ONLY").unwrap_or_default());
+    // `W1` selects W1two as well, but not W10
+    let selected = |id: &str| {
+        only.is_empty()
+            || only.split(',').any(|part| {
+                id.strip_prefix(part.trim()).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+            })
+    };
+    let described = machine::described(rounds);
+    let javascript = node::start();
+    let mut results = Results(Vec::new());
+    for mut workload in plan::workloads().into_iter().filter(|workload| selected(workload.id)) {
+        eprintln!("{}", workload.title);
+        if workload.id == "W1" && javascript.is_ok() {
+            workload.runs.push((node::NAME, node::burst));
+        }
+        let rows = sample::interleave(&workload.runs, rounds.min(workload.most_rounds));
+        results.0.push(Result { id: workload.id, title: workload.title, counted: workload.counted, rows });
+    }
+    node::stop();
+    if selected("counts") {
+        let title = "W1 with 2,000 gets, instructions per get";
+        eprintln!("{title}");
+        match counts::rows() {
+            Some(rows) => results.0.push(Result { id: "counts", title, counted: true, rows }),
+            None => println!("**VALGRIND NOT FOUND: no instruction counts**\n"),
+        }
+    }
+    println!("{described}\n");
+    if let Err(missing) = javascript {
+        println!("**{missing}**\n");
+    }
+    println!("{}\n", results.table());
+    eprintln!("bars");
+    println!("{}\n", bars::table(&results));
+    println!("Where rounds vary, by how much:\n\n{}", results.spread());
 }

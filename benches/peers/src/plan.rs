@@ -77,11 +77,14 @@ pub fn workloads() -> Vec<Workload> {
         timed("W5", "W5 lone get, added latency, µs: p50 / p99", all!(lone, u64)),
         timed("W6", "W6 hit in a store or cache, ns", hit_rows),
         counted("W7calls", "W7 allocations per get beyond `join_all`'s own", all!(allocations, u64)),
-        counted(
-            "W7bytes",
-            "W7 bytes per waiting get, a million waiting: held / with its future",
-            all!(pending_bytes, u64),
-        ),
+        Workload {
+            most_rounds: 1,
+            ..counted(
+                "W7bytes",
+                "W7 bytes per waiting get, a million waiting: held / with its future",
+                all!(pending_bytes, u64),
+            )
+        },
         timed("W8", "W8 100 posts, author, then company, loads of 2 ms: ms (loads)", tree_rows),
         timed("W9", "W9 open loop, 20,000 gets/s, loads of 5 ms, 4 at once: ms p50 / p99", all!(open, u64)),
         timed(

@@ -4,6 +4,7 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use async_graphql::dataloader::{DataLoader, HashMapCache, Loader};
 
+use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
 
 #[derive(Clone)]
@@ -32,8 +33,8 @@ impl<K: Key> Subject<K> for AsyncGraphql {
         Self(Arc::new(loader.delay(setup.wait).max_batch_size(setup.max_batch)))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.load_one(key).await.unwrap().unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.load_one(key).map(|value| value.unwrap().unwrap())
     }
 }
 
@@ -51,7 +52,7 @@ impl<K: Key> Subject<K> for Cached {
         Self(Arc::new(loader.delay(setup.wait).max_batch_size(setup.max_batch)))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.load_one(key).await.unwrap().unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.load_one(key).map(|value| value.unwrap().unwrap())
     }
 }

@@ -4,6 +4,7 @@ use std::{convert::Infallible, marker::PhantomData};
 
 use batch_aint_one::{Batcher, BatchingPolicy, Limits, OnFull, Processor};
 
+use futures::FutureExt;
 use crate::subject::{Key, Setup, Subject, Upstream};
 
 #[derive(Clone)]
@@ -56,8 +57,8 @@ impl<K: Key> Subject<K> for BatchAintOne<K> {
         Self(batcher(setup, BatchingPolicy::Duration(setup.wait, OnFull::Process)))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.add((), key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.add((), key).map(Result::unwrap)
     }
 }
 
@@ -68,7 +69,7 @@ impl<K: Key> Subject<K> for Immediate<K> {
         Self(batcher(setup, BatchingPolicy::Immediate))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.add((), key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.add((), key).map(Result::unwrap)
     }
 }

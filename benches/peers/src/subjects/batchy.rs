@@ -4,6 +4,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use batchy::{Batcher, BatcherConfig};
 
+use futures::FutureExt;
 use crate::subject::{Key, Setup, Subject, in_order};
 
 #[derive(Clone)]
@@ -28,7 +29,7 @@ impl<K: Key> Subject<K> for Batchy<K> {
         })))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.run(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.run(key).map(Result::unwrap)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use dataloader::{BatchFn, cached, non_cached};
 
+use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
 
 #[derive(Clone)]
@@ -29,8 +30,8 @@ impl<K: Key> Subject<K> for Dataloader<K> {
         Self(non_cached::Loader::new(Load(setup.upstream.clone())).with_max_batch_size(setup.max_batch))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.try_load(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.try_load(key).map(Result::unwrap)
     }
 }
 
@@ -47,7 +48,7 @@ impl<K: Key> Subject<K> for Cached<K> {
         Self(cached::Loader::new(Load(setup.upstream.clone())).with_max_batch_size(setup.max_batch))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.try_load(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.try_load(key).map(Result::unwrap)
     }
 }

@@ -4,6 +4,7 @@
 
 use multiget::{Answers, AnyError, Batcher, MemoryStore};
 
+use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, in_order, pairs};
 
 #[derive(Clone)]
@@ -38,8 +39,8 @@ impl<K: Key> Subject<K> for Multiget<K> {
         Self(builder(setup).load_with(setup.upstream.clone(), load).unwrap())
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.get(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.get(key).map(Result::unwrap)
     }
 }
 
@@ -60,8 +61,8 @@ impl<K: Key> Subject<K> for InOrder<K> {
         Self(builder(setup).load_with(setup.upstream.clone(), load).unwrap())
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.get(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.get(key).map(Result::unwrap)
     }
 }
 
@@ -79,7 +80,7 @@ impl<K: Key> Subject<K> for Stored<K> {
         Self(builder.load_fn(|keys| async { Ok::<_, AnyError>(pairs::<K, Answers<_, _>>(keys)) }).unwrap())
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.get(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.get(key).map(Result::unwrap)
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use scuffle_batching::{BatchExecutor, Batcher, DataLoader, DataLoaderFetcher, batch::BatchResponse};
 
+use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
 
 #[derive(Clone)]
@@ -48,8 +49,8 @@ impl<K: Key> Subject<K> for ScuffleBatcher<K> {
         Self(Arc::new(Batcher::new(load, setup.max_batch, setup.in_flight, setup.wait)))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.execute(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.execute(key).map(Option::unwrap)
     }
 }
 
@@ -67,8 +68,8 @@ impl<K: Key> Subject<K> for ScuffleLoader<K> {
         Self(Arc::new(DataLoader::new(load, setup.max_batch, setup.in_flight, setup.wait)))
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.load(key).await.unwrap().unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.load(key).map(|value| value.unwrap().unwrap())
     }
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use ultra_batch::{BatchFetcher, Cache, Fetcher};
 
+use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream};
 
 #[derive(Clone)]
@@ -34,8 +35,8 @@ impl<K: Key> Subject<K> for UltraBatch<K> {
         Self(fetcher.finish())
     }
 
-    async fn get(&self, key: K) -> K::Value {
-        self.0.load(key).await.unwrap()
+    fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {
+        self.0.load(key).map(Result::unwrap)
     }
 }
 

@@ -69,7 +69,12 @@ fn all(results: &Results) -> Vec<Bar> {
     bar("W6, ns", "≤ 25", "≤ 15", most(row("W6").map(|row| row.median()), 25.0));
     bar("W6, allocations per hit", "0", "", most(row("W6").map(|row| row.load()), 0.0));
     bar("W7, allocations per get", "≤ 0.1", "≤ 0.03", most(row("W7calls").map(|row| row.median()), 0.1));
-    bar("W7, bytes per waiting get, with its key of 8", "≤ 80", "≤ 58", most(row("W7bytes").map(|row| row.median()), 80.0));
+    bar(
+        "W7, bytes per waiting get, with its key of 8",
+        "≤ 80",
+        "≤ 58",
+        most(row("W7bytes").map(|row| row.median()), 80.0),
+    );
     let loads = row("W8").map(|row| row.loads());
     bar("W8, loads", "2", "", loads.map(|loads| (loads.to_string(), loads == 2)));
     bar("W8, × the sleeps", "≤ 1.05", "", most(limit("W8"), 1.05));

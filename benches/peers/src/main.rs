@@ -17,7 +17,7 @@ mod subjects;
 mod svg;
 mod work;
 
-use std::env;
+use std::{env, fs, path::Path};
 
 use report::{Result, Results};
 
@@ -27,8 +27,8 @@ const ROUNDS: usize = 21;
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => peers(),
-        ["scale"] => scale::run(rounds()),
+        [] => print("peers", &peers()),
+        ["scale"] => print("scale", &scale::run(rounds())),
         ["count", name, rounds] => counts::run(name, rounds.parse().expect("a number of rounds")),
         _ => {
             eprintln!("unknown arguments {arguments:?}: none, or `scale`");
@@ -46,7 +46,21 @@ fn rounds() -> usize {
     }
 }
 
-fn peers() {
+/// Prints it; with `WRITE=1` it also replaces what `benches/README.md` has between the marks of this name.
+fn print(name: &str, text: &str) {
+    println!("{text}");
+    if env::var("WRITE").is_err() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = fs::read_to_string(&path).expect("benches/README.md");
+    let (begin, end) = (format!("<!-- {name} begins -->\n"), format!("<!-- {name} ends -->"));
+    let (before, rest) = readme.split_once(&begin).expect("the mark where it begins");
+    let (_, after) = rest.split_once(&end).expect("the mark where it ends");
+    fs::write(&path, format!("{before}{begin}\n{text}\n{end}{after}")).expect("benches/README.md");
+}
+
+fn peers() -> String {
     let (rounds, only) = (rounds(), env::var("ONLY").unwrap_or_default());
     // `W1` selects W1two as well, but not W10
     let selected = |id: &str| {
@@ -55,8 +69,12 @@ fn peers() {
                 id.strip_prefix(part.trim()).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
             })
     };
-    let described = machine::described(rounds);
+    let mut text = machine::described(rounds);
     let javascript = node::start();
+    if let Err(missing) = &javascript {
+        eprintln!("{missing}");
+        text.push_str(&format!("\n\n**{missing}**"));
+    }
     let mut results = Results(Vec::new());
     for mut workload in plan::workloads().into_iter().filter(|workload| selected(workload.id)) {
         eprintln!("{}", workload.title);
@@ -72,15 +90,11 @@ fn peers() {
         eprintln!("{title}");
         match counts::rows() {
             Some(rows) => results.0.push(Result { id: "counts", title, counted: true, rows }),
-            None => println!("**VALGRIND NOT FOUND: no instruction counts**\n"),
+            None => text.push_str("\n\n**VALGRIND NOT FOUND: no instruction counts**"),
         }
     }
-    println!("{described}\n");
-    if let Err(missing) = javascript {
-        println!("**{missing}**\n");
-    }
-    println!("{}\n", results.table());
     eprintln!("bars");
-    println!("{}\n", bars::table(&results));
-    println!("Where rounds vary, by how much:\n\n{}", results.spread());
+    let (table, bars, spread) = (results.table(), bars::table(&results), results.spread());
+    text.push_str(&format!("\n\n{table}\n\n{bars}\n\nWhere rounds vary, by how much:\n\n{spread}\n"));
+    text
 }

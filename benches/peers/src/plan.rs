@@ -74,7 +74,8 @@ pub fn workloads() -> Vec<Workload> {
             "W4 with a window over the burst: keys sent",
             vec![("limit", zipf_ideal), ("multiget", zipf_window::<u64, Multiget<u64>>)],
         ),
-        timed("W5", "W5 lone get, added latency, µs: p50 / p99", all!(lone, u64)),
+        timed("W5", "W5 lone get, added latency, 1 thread, µs: p50 / p99", all!(lone, u64)),
+        timed("W5two", "W5 from a task on 2 workers, µs: p50 / p99", all!(lone_two, u64)),
         timed("W6", "W6 hit in a store or cache, ns", hit_rows),
         counted("W7calls", "W7 allocations per get beyond `join_all`'s own", all!(allocations, u64)),
         Workload {

@@ -23,17 +23,20 @@ impl Result {
         self.rows.iter().find(|row| row.name == name)
     }
 
-    /// The best Rust crate of others. Some send more keys at once than they may; they are out of competition.
+    /// The best Rust crate of others. Who sends more keys at once, or more loads at once, than it may, and who does not
+    /// answer, is out of competition.
     pub fn best_peer(&self) -> Option<&Row> {
         let peers = self.rows.iter().filter(|row| !OWN.contains(&row.name) && row.name != node::NAME);
-        peers.filter(|row| row.lost() == 0 && row.largest() <= 100).min_by(|a, b| a.median().total_cmp(&b.median()))
+        let fair = peers.filter(|row| row.lost() == 0 && row.largest() <= 100 && row.at_once() <= 4);
+        fair.min_by(|a, b| a.median().total_cmp(&b.median()))
     }
 
     fn cell(&self, row: &Row) -> String {
         let lost = if row.lost() > 0 { " (falls behind)" } else { "" };
         let value = number(row.median());
         match self.id {
-            "W5" | "W9" | "W7bytes" => format!("{value} / {}{lost}", number(row.p99())),
+            "W9" => format!("{value} / {}{lost} ({} at once)", number(row.p99()), row.at_once()),
+            "W5" | "W5two" | "W7bytes" => format!("{value} / {}", number(row.p99())),
             "W8" => format!("{value} ({})", row.loads()),
             "W10" => format!("{value} ({})", row.largest()),
             "W6" => format!("{value}, {} allocations", number(row.load())),
@@ -61,7 +64,7 @@ impl Results {
         names.iter().for_each(|_| text.push_str("---|"));
         for result in &self.0 {
             let ratio = |to: Option<&Row>| {
-                let ratio = result.row("multiget")?.median() / to?.median();
+                let ratio = self.ratio(result.id, "multiget", to?.name)?;
                 ratio.is_finite().then(|| format!("{ratio:.2}"))
             };
             let limit = ratio(result.row("limit")).unwrap_or("-".into());
@@ -78,13 +81,16 @@ impl Results {
 
     /// How far rounds lay apart, for the rows that bars are about.
     pub fn spread(&self) -> String {
-        let mut text = String::from("| workload | row | lower quartile | median | upper quartile | rounds |\n|---|---|---|---|---|---|");
+        let mut text = String::from(
+            "| workload | row | lower quartile | median | upper quartile | rounds |\n|---|---|---|---|---|---|",
+        );
         for result in self.0.iter().filter(|result| !result.counted) {
             let mut names = vec!["limit", "multiget", "hand"];
             names.extend(result.best_peer().map(|row| row.name));
             for row in names.into_iter().filter_map(|name| result.row(name)) {
                 let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| number(row.quantile(part)));
-                let line = format!("\n| {} | {} | {low} | {middle} | {high} | {} |", result.id, row.name, row.samples.len());
+                let line =
+                    format!("\n| {} | {} | {low} | {middle} | {high} | {} |", result.id, row.name, row.samples.len());
                 text.push_str(&line);
             }
         }
@@ -99,19 +105,21 @@ impl Results {
     }
 }
 
-/// Three digits, and all of a large number.
+/// Three digits, and all of a whole or large number.
 pub fn number(value: f64) -> String {
     match value.abs() {
-        large if large >= 1_000.0 => {
-            let digits = format!("{value:.0}");
-            let (head, tail) = digits.split_at(digits.len() - 3);
-            if head.len() > 3 { format!("{},{},{tail}", &head[..head.len() - 3], &head[head.len() - 3..]) } else { format!("{head},{tail}") }
-        }
-        middle if middle >= 100.0 => format!("{value:.0}"),
-        small if small >= 10.0 => format!("{value:.1}"),
-        _ => {
-            let text = format!("{value:.3}");
-            text.trim_end_matches('0').trim_end_matches('.').to_string()
-        }
+        large if large >= 999.5 => thousands(value.round() as i64),
+        whole if whole.fract() == 0.0 => format!("{value}"),
+        middle if middle >= 99.95 => format!("{value:.0}"),
+        small if small >= 9.995 => format!("{value:.1}"),
+        _ => format!("{value:.3}").trim_end_matches('0').trim_end_matches('.').to_string(),
+    }
+}
+
+fn thousands(value: i64) -> String {
+    if value.abs() < 1_000 {
+        value.to_string()
+    } else {
+        format!("{},{:03}", thousands(value / 1_000), value.abs() % 1_000)
     }
 }

@@ -11,6 +11,8 @@ pub struct Sample {
     pub loads: u64,
     /// Keys of the largest load.
     pub largest: u64,
+    /// Loads at once, where there is a limit of four; zero elsewhere.
+    pub at_once: u64,
     /// Gets that were never answered.
     pub lost: u64,
     /// How long a load took, in the unit of `value`.
@@ -50,6 +52,10 @@ impl Row {
 
     pub fn largest(&self) -> u64 {
         self.samples.iter().map(|sample| sample.largest).max().unwrap_or_default()
+    }
+
+    pub fn at_once(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.at_once).max().unwrap_or_default()
     }
 
     pub fn lost(&self) -> u64 {

@@ -18,10 +18,10 @@ use crate::{
 /// Fewer gets than this are repeated until they are as many.
 const ENOUGH: u64 = 20_000;
 
-pub fn run(rounds: usize) {
+pub fn run(rounds: usize) -> String {
     // a million gets take a second or two a round
     let few = rounds.min(7);
-    let described = machine::described(few);
+    let mut text = machine::described(few);
     let series = |name, numbers: &[u64], cost: fn(u64) -> f64| Series {
         name,
         points: numbers
@@ -39,7 +39,10 @@ pub fn run(rounds: usize) {
             title: "Gets that wait at once".into(),
             across: "gets in one join_all",
             upwards: "ns per get",
-            series: vec![series("multiget", &pending, waiting::<Multiget<u64>>), series("limit", &pending, waiting::<Limit>)],
+            series: vec![
+                series("multiget", &pending, waiting::<Multiget<u64>>),
+                series("limit", &pending, waiting::<Limit>),
+            ],
         },
         Panel {
             title: "Batchers, 64,000 gets in all, 2 workers".into(),
@@ -78,17 +81,17 @@ pub fn run(rounds: usize) {
             series: vec![series("multiget", &held, |gets| memory(gets).1)],
         },
     ];
-    println!("{described}\n\n| | | multiget | limit |\n|---|---|---|---|");
+    text.push_str("\n\n| what grows | | | multiget | limit |\n|---|---|---|---|---|\n");
     for Panel { title, across, upwards, series } in &panels {
         for (place, (x, y)) in series[0].points.iter().enumerate() {
             let limit = series.get(1).map_or("-".into(), |limit| number(limit.points[place].1));
-            println!("| {title}: {upwards} | {} {across} | {} | {limit} |", number(*x), number(*y));
+            text.push_str(&format!("| {title} | {} {across} | {upwards} | {} | {limit} |\n", number(*x), number(*y)));
         }
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plots/scale.svg");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, page("How the cost of a get grows", &panels)).unwrap();
-    println!("\nThe plot is `benches/plots/scale.svg`.");
+    text
 }
 
 fn waiting<S: Subject<u64>>(gets: u64) -> f64 {
@@ -117,7 +120,9 @@ fn batchers<S: Subject<u64>>(number: u64) -> f64 {
                 .map(|task: u64| {
                     let subject = subjects[(task % number) as usize].clone();
                     let from = first + task * (GETS / 64);
-                    tokio::spawn(async move { join_all((from..from + GETS / 64).map(|key| subject.get(key))).await.len() })
+                    tokio::spawn(
+                        async move { join_all((from..from + GETS / 64).map(|key| subject.get(key))).await.len() },
+                    )
                 })
                 .collect();
             for task in tasks {

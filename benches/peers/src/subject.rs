@@ -56,6 +56,8 @@ struct Counts {
     loads: AtomicU64,
     keys: AtomicU64,
     largest: AtomicU64,
+    running: AtomicU64,
+    at_once: AtomicU64,
     nanos: AtomicU64,
 }
 
@@ -67,7 +69,7 @@ impl Upstream {
 
     /// One load of so many keys.
     pub async fn load(&self, keys: usize) {
-        let Counts { takes, loads, keys: sum, largest, nanos } = &*self.0;
+        let Counts { takes, loads, keys: sum, largest, running, at_once, nanos } = &*self.0;
         loads.fetch_add(1, Relaxed);
         sum.fetch_add(keys as u64, Relaxed);
         largest.fetch_max(keys as u64, Relaxed);
@@ -76,7 +78,9 @@ impl Upstream {
             Duration::MAX => pending().await,
             takes => {
                 let begun = Instant::now();
+                at_once.fetch_max(running.fetch_add(1, Relaxed) + 1, Relaxed);
                 sleep(takes).await;
+                running.fetch_sub(1, Relaxed);
                 nanos.fetch_add(begun.elapsed().as_nanos() as u64, Relaxed);
             }
         }
@@ -92,6 +96,11 @@ impl Upstream {
 
     pub fn largest(&self) -> u64 {
         self.0.largest.load(Relaxed)
+    }
+
+    /// The most loads that ran at once, of those that take a time.
+    pub fn at_once(&self) -> u64 {
+        self.0.at_once.load(Relaxed)
     }
 
     /// How long loads took in fact, in the mean.

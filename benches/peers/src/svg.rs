@@ -14,7 +14,7 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
-const WIDTH: f64 = 520.0;
+const WIDTH: f64 = 540.0;
 const HEIGHT: f64 = 360.0;
 /// Left, right, top and bottom of the frame inside a panel.
 const FRAME: (f64, f64, f64, f64) = (84.0, 496.0, 72.0, 290.0);
@@ -63,20 +63,22 @@ impl Axis {
         self.start + part * (self.end - self.start)
     }
 
-    fn ticks(&self) -> impl Iterator<Item = (f64, f64, String)> {
-        (self.from..=self.to).map(|power| {
-            let value = 10_f64.powi(power);
-            (value, self.place(value), label(value))
-        })
+    /// Places and labels: powers of ten, and twice and five times as much where there is room.
+    fn ticks(&self) -> impl Iterator<Item = (f64, String)> {
+        let steps: &[f64] = if self.to - self.from <= 2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let powers = (self.from..=self.to).map(|power| 10_f64.powi(power));
+        let values = powers.flat_map(move |power| steps.iter().map(move |step| step * power));
+        let last = 10_f64.powi(self.to) * 1.001;
+        values.filter(move |value| *value <= last).map(|value| (self.place(value), label(value)))
     }
 }
 
 fn label(value: f64) -> String {
-    match value {
-        millions if millions >= 999_999.0 => format!("{} M", millions / 1e6),
-        thousands if thousands >= 9_999.0 => format!("{},000", thousands / 1e3),
-        thousands if thousands >= 999.0 => format!("{},000", (thousands / 1e3).round()),
-        small => format!("{small}"),
+    match value.round() {
+        millions if millions >= 1e6 => format!("{} M", millions / 1e6),
+        thousands if thousands >= 1e3 => format!("{},000", thousands / 1e3),
+        whole if whole >= 1.0 => format!("{whole}"),
+        _ => format!("{value:.3}"),
     }
 }
 
@@ -93,7 +95,7 @@ impl Panel {
             self.title
         )
         .unwrap();
-        for (_, x, label) in across.ticks() {
+        for (x, label) in across.ticks() {
             writeln!(
                 svg,
                 "<path d=\"M{x:.1} {top}V{bottom}\" stroke=\"#ddd\"/>\
@@ -102,7 +104,7 @@ impl Panel {
             )
             .unwrap();
         }
-        for (_, y, label) in upwards.ticks() {
+        for (y, label) in upwards.ticks() {
             writeln!(
                 svg,
                 "<path d=\"M{left} {y:.1}H{right}\" stroke=\"#ddd\"/>\

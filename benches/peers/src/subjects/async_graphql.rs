@@ -4,8 +4,8 @@ use std::{collections::HashMap, convert::Infallible, sync::Arc};
 
 use async_graphql::dataloader::{DataLoader, HashMapCache, Loader};
 
-use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct AsyncGraphql(Arc<DataLoader<Load>>);

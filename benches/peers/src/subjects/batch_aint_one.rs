@@ -4,8 +4,8 @@ use std::{convert::Infallible, marker::PhantomData};
 
 use batch_aint_one::{Batcher, BatchingPolicy, Limits, OnFull, Processor};
 
-use futures::FutureExt;
 use crate::subject::{Key, Setup, Subject, Upstream};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct BatchAintOne<K: Key>(Batcher<Load<K>>);
@@ -27,12 +27,7 @@ impl<K: Key> Processor for Load<K> {
         Ok(())
     }
 
-    async fn process(
-        &self,
-        (): (),
-        keys: impl Iterator<Item = K> + Send,
-        (): (),
-    ) -> Result<Vec<K::Value>, Infallible> {
+    async fn process(&self, (): (), keys: impl Iterator<Item = K> + Send, (): ()) -> Result<Vec<K::Value>, Infallible> {
         let values: Vec<_> = keys.map(|key| key.answer()).collect();
         self.0.load(values.len()).await;
         Ok(values)

@@ -4,8 +4,8 @@ use std::{convert::Infallible, sync::Arc};
 
 use batchy::{Batcher, BatcherConfig};
 
-use futures::FutureExt;
 use crate::subject::{Key, Setup, Subject, in_order};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct Batchy<K: Key>(Arc<Batcher<K, K::Value, Infallible>>);

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use dataloader::{BatchFn, cached, non_cached};
 
-use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct Dataloader<K: Key>(non_cached::Loader<K, K::Value, Load>);

@@ -4,8 +4,8 @@
 
 use multiget::{Answers, AnyError, Batcher, MemoryStore};
 
-use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, in_order, pairs};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct Multiget<K: Key>(pub Batcher<K, K::Value>);
@@ -18,10 +18,8 @@ pub struct InOrder<K: Key>(Batcher<K, K::Value>);
 pub struct Stored<K: Key>(Batcher<K, K::Value>);
 
 fn builder<K: Key>(setup: &Setup) -> multiget::Builder<K, K::Value> {
-    let builder = Batcher::builder()
-        .max_batch(setup.max_batch)
-        .max_in_flight(setup.in_flight)
-        .capacity(setup.gets.max(1 << 20));
+    let builder =
+        Batcher::builder().max_batch(setup.max_batch).max_in_flight(setup.in_flight).capacity(setup.gets.max(1 << 20));
     match &setup.dispatch {
         Some(dispatch) => builder.dispatch(dispatch.clone()),
         None => builder,

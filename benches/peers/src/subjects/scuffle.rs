@@ -8,8 +8,8 @@ use std::{
 
 use scuffle_batching::{BatchExecutor, Batcher, DataLoader, DataLoaderFetcher, batch::BatchResponse};
 
-use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream, pairs};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct ScuffleBatcher<K: Key>(Arc<Batcher<Load<K>>>);

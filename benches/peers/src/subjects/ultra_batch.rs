@@ -4,8 +4,8 @@ use std::convert::Infallible;
 
 use ultra_batch::{BatchFetcher, Cache, Fetcher};
 
-use futures::FutureExt;
 use crate::subject::{Key, Many, Setup, Subject, Upstream};
+use futures::FutureExt;
 
 #[derive(Clone)]
 pub struct UltraBatch<K: Key>(BatchFetcher<Load<K>>);

@@ -1,8 +1,8 @@
-//! W5: what batching adds to a lone get, on one thread, over a loader that is ready at once.
+//! W5: what batching adds to a lone get, over a loader that is ready at once.
 
 use std::time::{Duration, Instant};
 
-use super::runtime;
+use super::{on, runtime};
 use crate::{
     sample::{Sample, quantile},
     subject::{Key, Setup, Subject},
@@ -12,8 +12,18 @@ use crate::{
 const GETS: u64 = 2_000;
 const ROUND: Duration = Duration::from_millis(120);
 
+/// On one thread.
 pub fn lone<K: Key, S: Subject<K>>() -> Sample {
-    runtime(1).block_on(async {
+    measured::<K, S>(1)
+}
+
+/// From a task on one of two workers.
+pub fn lone_two<K: Key, S: Subject<K>>() -> Sample {
+    measured::<K, S>(2)
+}
+
+fn measured<K: Key, S: Subject<K>>(workers: usize) -> Sample {
+    on(&runtime(workers), async {
         let subject = S::new(&Setup::default());
         let (begun, mut micros) = (Instant::now(), Vec::new());
         for number in 0..GETS {

@@ -17,13 +17,13 @@ use tokio::runtime::{Builder, Runtime};
 
 pub use self::{
     burst::{burst, burst_100k, burst_text, burst_two, rounds_of_2000},
-    counted::{Counted, counted, splits},
+    counted::{counted, splits},
     hits::{hits, hits_locked_map},
-    lone::lone,
+    lone::{lone, lone_two},
     many::many,
     memory::{allocations, pending_bytes},
     open::{SETTINGS, open, open_virtual},
-    tasks::{looping_1024, looping_64, spawned},
+    tasks::{looping_64, looping_1024, spawned},
     tree::{tree, tree_ideal, tree_virtual},
     zipf::{zipf, zipf_ideal, zipf_window},
 };

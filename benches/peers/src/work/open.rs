@@ -69,6 +69,7 @@ pub fn open<K: Key, S: Subject<K>>() -> Sample {
         lost,
         load,
         loads: setup.upstream.loads(),
+        at_once: setup.upstream.at_once(),
         ..Sample::default()
     }
 }
@@ -121,6 +122,7 @@ pub fn open_virtual(dispatch: Dispatch) -> Sample {
             load: growth,
             loads: setup.upstream.loads(),
             largest: setup.upstream.largest(),
+            at_once: setup.upstream.at_once(),
         }
     })
 }

@@ -65,9 +65,13 @@ pub fn workloads() -> Vec<Workload> {
             "W1 with 100,000 gets, ns per get",
             some!(burst_100k, u64: Limit, Multiget<u64>, InOrder<u64>),
         ),
-        timed("W2", "W2 10,000 spawned tasks, 2 workers, ns per get", all!(spawned, u64)),
-        timed("W3a", "W3 64 looping tasks, batch 64, 2 workers, ns per get", all!(looping_64, u64)),
-        timed("W3b", "W3 1,024 looping tasks, batch 256, 2 workers, ns per get", all!(looping_1024, u64)),
+        timed("W2", "W2 10,000 spawned tasks, 2 workers, ns per get (keys per load)", all!(spawned, u64)),
+        timed("W3a", "W3 64 looping tasks, batch 64, 2 workers, ns per get (keys per load)", all!(looping_64, u64)),
+        timed(
+            "W3b",
+            "W3 1,024 looping tasks, batch 256, 2 workers, ns per get (keys per load)",
+            all!(looping_1024, u64),
+        ),
         counted("W4", "W4 Zipf keys, 100 bursts of 1,000, batch 100: keys sent of 100,000", zipf_rows),
         counted(
             "W4window",

@@ -37,6 +37,7 @@ impl Result {
         match self.id {
             "W9" => format!("{value} / {}{lost} ({} at once)", number(row.p99()), row.at_once()),
             "W5" | "W5two" | "W7bytes" => format!("{value} / {}", number(row.p99())),
+            "W2" | "W3a" | "W3b" => format!("{value} ({})", number(row.load().round())),
             "W8" => format!("{value} ({})", row.loads()),
             "W10" => format!("{value} ({})", row.largest()),
             "W6" => format!("{value}, {} allocations", number(row.load())),

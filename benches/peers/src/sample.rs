@@ -15,7 +15,7 @@ pub struct Sample {
     pub at_once: u64,
     /// Gets that were never answered.
     pub lost: u64,
-    /// How long a load took, in the unit of `value`.
+    /// Of the loads: how long one took, in the unit of `value`, or its keys; in W6 the allocations of a hit.
     pub load: f64,
 }
 

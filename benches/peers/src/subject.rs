@@ -119,6 +119,8 @@ pub struct Setup {
     pub wait: Duration,
     /// The most gets that wait at once: room for them is made, so that nobody refuses one.
     pub gets: usize,
+    /// The limit alone: whether batches are sure to become full, so that it need not look for the last get.
+    pub fills: bool,
     /// `multiget` alone; `None` is its default.
     pub dispatch: Option<Dispatch>,
 }
@@ -131,6 +133,7 @@ impl Default for Setup {
             in_flight: 16,
             wait: Duration::from_millis(1),
             gets: 200_000,
+            fills: false,
             dispatch: None,
         }
     }

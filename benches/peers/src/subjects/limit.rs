@@ -1,5 +1,6 @@
 //! The limit: futures that only park and are woken, in batches, by a task that was spawned for it. No key and no value
-//! travels; each future makes its own. Nobody who promises anything can be faster, and that is what it is for.
+//! travels; each future makes its own. Where a workload is sure to fill its batches, only full ones leave. Nobody who
+//! promises anything can be faster, and that is what it is for.
 
 use std::{
     future::Future,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use tokio::task::yield_now;
+use tokio::{task::yield_now, time::sleep};
 
 use crate::subject::{Key, Setup, Subject};
 
@@ -55,7 +56,7 @@ impl Future for Parked<'_> {
         if let Some((wakers, last)) = batch {
             let inner = Arc::clone(inner);
             tokio::spawn(async move { inner.load(wakers, last).await });
-        } else if first {
+        } else if first && !inner.setup.fills {
             let inner = Arc::clone(inner);
             tokio::spawn(async move { inner.drive().await });
         }
@@ -85,6 +86,23 @@ impl Inner {
         self.load(wakers, last).await;
     }
 
+    /// Takes what has not become full within a tick.
+    async fn tick(&self) {
+        let mut seen = 0;
+        loop {
+            sleep(self.setup.wait).await;
+            let stale = {
+                let mut queue = self.queue.lock().unwrap();
+                let stale = queue.asked == seen && !queue.wakers.is_empty();
+                seen = queue.asked;
+                stale.then(|| queue.take(self.setup.max_batch))
+            };
+            if let Some((wakers, last)) = stale {
+                self.load(wakers, last).await;
+            }
+        }
+    }
+
     async fn load(&self, wakers: Vec<Waker>, last: u64) {
         self.setup.upstream.load(wakers.len()).await;
         self.done.fetch_max(last, Ordering::AcqRel);
@@ -96,7 +114,12 @@ impl<K: Key> Subject<K> for Limit {
     const NAME: &'static str = "limit";
 
     fn new(setup: &Setup) -> Self {
-        Self(Arc::new(Inner { setup: setup.clone(), queue: Mutex::default(), done: AtomicU64::new(0) }))
+        let inner = Arc::new(Inner { setup: setup.clone(), queue: Mutex::default(), done: AtomicU64::new(0) });
+        if setup.fills {
+            let inner = Arc::clone(&inner);
+            tokio::spawn(async move { inner.tick().await });
+        }
+        Self(inner)
     }
 
     fn get(&self, key: K) -> impl Future<Output = K::Value> + Send {

@@ -1,4 +1,5 @@
-//! W2: tasks of one get each. W3: tasks that ask again and again. Both on two workers.
+//! W2: tasks of one get each. W3: tasks that ask again and again. Both on two workers. `load` is keys per load: who waits
+//! until batches are full pays for fewer loads, and with a loader that is ready at once nothing else is to be seen of it.
 
 use std::time::Instant;
 
@@ -28,11 +29,14 @@ async fn spawn_all<K: Key, S: Subject<K>>(subject: &S, first: u64, tasks: u64, g
 fn measured<K: Key, S: Subject<K>>(tasks: u64, gets: u64, max_batch: usize) -> Sample {
     let runtime = runtime(2);
     on(&runtime, async move {
-        let subject = S::new(&Setup { max_batch, ..Setup::default() });
+        let setup = Setup { max_batch, fills: gets > 1, ..Setup::default() };
+        let subject = S::new(&setup);
         spawn_all::<K, S>(&subject, 0, tasks, gets.div_ceil(4)).await;
-        let begun = Instant::now();
+        let (before, begun) = (setup.upstream.loads(), Instant::now());
         spawn_all::<K, S>(&subject, tasks * gets, tasks, gets).await;
-        Sample { value: per(begun.elapsed(), tasks * gets), ..Sample::default() }
+        let value = per(begun.elapsed(), tasks * gets);
+        let loads = setup.upstream.loads() - before;
+        Sample { value, loads, load: (tasks * gets) as f64 / loads as f64, ..Sample::default() }
     })
 }
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use divan::{AllocProfiler, Bencher, counter::ItemsCount};
-use multiget_measure::{batcher, burst, few_keys, hits, lone, many, one_thread, quick, stored, tasks, tree, two_workers};
+use multiget_measure::{
+    batcher, burst, few_keys, hits, lone, many, one_thread, quick, stored, tasks, tree, two_workers,
+};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();

@@ -29,7 +29,7 @@ async fn spawn_all<K: Key, S: Subject<K>>(subject: &S, first: u64, tasks: u64, g
 fn measured<K: Key, S: Subject<K>>(tasks: u64, gets: u64, max_batch: usize) -> Sample {
     let runtime = runtime(2);
     on(&runtime, async move {
-        let setup = Setup { max_batch, fills: gets > 1, ..Setup::default() };
+        let setup = Setup { max_batch, fills: tasks == max_batch as u64, ..Setup::default() };
         let subject = S::new(&setup);
         spawn_all::<K, S>(&subject, 0, tasks, gets.div_ceil(4)).await;
         let (before, begun) = (setup.upstream.loads(), Instant::now());
@@ -45,9 +45,9 @@ pub fn spawned<K: Key, S: Subject<K>>() -> Sample {
 }
 
 pub fn looping_64<K: Key, S: Subject<K>>() -> Sample {
-    measured::<K, S>(64, 200, 64)
+    measured::<K, S>(64, 1_000, 64)
 }
 
 pub fn looping_1024<K: Key, S: Subject<K>>() -> Sample {
-    measured::<K, S>(1_024, 20, 256)
+    measured::<K, S>(1_024, 100, 256)
 }

@@ -39,7 +39,10 @@ pub fn start() -> Result<(), String> {
         return Err("NODE NOT FOUND: no figure of JavaScript's DataLoader".into());
     }
     let there = || folder().join("node_modules/dataloader/package.json").exists();
-    if !there() && !(quiet("npm", &["install", "--no-package-lock"]) && there()) {
+    if !there() {
+        quiet("npm", &["install", "--no-package-lock"]);
+    }
+    if !there() {
         return Err("THE PACKAGE `dataloader` COULD NOT BE INSTALLED: no figure of JavaScript's DataLoader".into());
     }
     let mut command = Command::new("node");

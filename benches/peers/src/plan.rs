@@ -101,8 +101,11 @@ pub fn workloads() -> Vec<Workload> {
     ]
 }
 
+/// The name of a subject, and what does so many rounds of it.
+pub type Counted = (&'static str, fn(u64));
+
 /// Rounds of 2,000 gets by name of the subject, to be counted under callgrind.
-pub fn counted_rounds() -> Vec<(&'static str, fn(u64))> {
+pub fn counted_rounds() -> Vec<Counted> {
     macro_rules! rounds {
         ($($subject:ty),*) => {
             vec![$((<$subject as Subject<u64>>::NAME, rounds_of_2000::<u64, $subject> as fn(u64))),*]

@@ -74,8 +74,11 @@ pub fn open<K: Key, S: Subject<K>>() -> Sample {
     }
 }
 
+/// The name of a policy, and the policy.
+type Setting = (&'static str, fn() -> Dispatch);
+
 /// The settings that must all be stable; times are of a world that is a thousand times slower.
-pub const SETTINGS: [(&str, fn() -> Dispatch); 8] = [
+pub const SETTINGS: [Setting; 8] = [
     ("adaptive", || Dispatch::adaptive().max_delay(Duration::from_secs(2))),
     ("settle", || Dispatch::settle().max_delay(Duration::from_secs(2))),
     ("immediate", Dispatch::immediate),

@@ -175,7 +175,7 @@ where
                 queue.account(before, &mut after);
             }
             drop(queue);
-            shared.follow(runtime.as_ref(), after);
+            shared.follow(runtime.as_ref(), after, Some(now));
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
                 Asked::Known(reply) => {

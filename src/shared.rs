@@ -132,8 +132,14 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     /// Nanoseconds since it was built.
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(Instant::now().saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Since when a get that comes now is queued. Reading the clock is a tenth of what a get costs, so while a policy
@@ -147,9 +153,9 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     /// The driver begins to wait for a pass, or has been spawned and not run yet.
-    pub(crate) fn begin_pass(&self) {
+    pub(crate) fn begin_pass(&self, now: u64) {
         if self.settings.dispatch.counts_passes() {
-            self.pass.store(self.now(), Ordering::Relaxed);
+            self.pass.store(now, Ordering::Relaxed);
         }
     }
 

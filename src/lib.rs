@@ -149,6 +149,8 @@ mod sync;
 pub mod hints;
 #[cfg(feature = "quota")]
 mod quota;
+#[cfg(feature = "http")]
+pub mod requests;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -60,6 +60,16 @@ const LAYERS: [&[&str]; 3] = [
         "speech",
         "times",
         "upstream",
+        "requests",
+        "attempt",
+        "books",
+        "client",
+        "failure",
+        "item",
+        "request",
+        "response",
+        "run",
+        "setup",
     ],
 ];
 

@@ -20,7 +20,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    gate::{Permit, Want, pass_all},
+    gate::{Want, pass_all},
     retry::{Tries, Verdict},
     sync::Mutex,
 };
@@ -95,7 +95,9 @@ impl Ticket {
         let permits = permits.map_err(|refused| RequestError::Refused { retry_after: refused.retry_after() })?;
         let mut outgoing = self.request.outgoing(place)?;
         setup.credentials.iter().try_for_each(|credential| credential.add(&mut outgoing))?;
-        permits.into_iter().for_each(|permit: Permit| permit.spend(1));
+        for permit in permits {
+            permit.spend(1);
+        }
         self.log.lock().attempts += u32::from(first);
         self.books.note(|accounts| accounts.sent += 1);
         let sent = timeout(setup.timeout, setup.transport.send(outgoing, most)).await; // Cancel: the request is cut off.
@@ -115,7 +117,7 @@ impl Ticket {
         for quota in &self.setup.quotas {
             match (status, retry_after) {
                 (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(pause)) => {
-                    quota.pause_for(pause)
+                    quota.pause_for(pause);
                 }
                 (StatusCode::TOO_MANY_REQUESTS, None) => {
                     quota.refused();

@@ -21,7 +21,7 @@ use super::RequestError;
 ///
 /// let response = Response::new(StatusCode::OK, HeaderMap::new(), "[1, 2]");
 /// assert_eq!(response.json::<Vec<u32>>()?, [1, 2]);
-/// assert_eq!(format!("{response:?}"), "Response { status: 200, bytes: 6 }");
+/// assert_eq!(format!("{response:?}"), "Response { status: 200, bytes: 6, .. }");
 /// # Ok::<(), multiget::requests::RequestError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
@@ -62,8 +62,8 @@ impl Response {
     /// # Errors
     ///
     /// If it is not UTF-8.
-    pub const fn text(&self) -> Result<&str, Utf8Error> {
-        std::str::from_utf8(self.body.as_slice())
+    pub fn text(&self) -> Result<&str, Utf8Error> {
+        std::str::from_utf8(&self.body)
     }
 
     /// The body as JSON, whatever its type is said to be. A byte order mark before it is skipped; arrays and objects
@@ -95,6 +95,9 @@ impl Response {
 
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response").field("status", &self.status.as_u16()).field("bytes", &self.body.len()).finish()
+        f.debug_struct("Response")
+            .field("status", &self.status.as_u16())
+            .field("bytes", &self.body.len())
+            .finish_non_exhaustive()
     }
 }

@@ -19,6 +19,10 @@ use super::RequestError;
 /// The longest URL that is sent, in bytes; servers take 2 to 32 KB, and the client's own limit is 65,534.
 const LONGEST_URL: usize = 65_000;
 
+/// What may be sent again (RFC 9110, section 9.2.2), but for methods that are newer.
+const IDEMPOTENT: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE, Method::PUT, Method::DELETE];
+
 /// One request: any method, query, headers and body.
 ///
 /// Building it never fails. If something about it is wrong, it comes back as [`RequestError::Invalid`], which names the
@@ -56,7 +60,7 @@ impl Request {
     pub fn new(method: Method, url: impl AsRef<str>) -> Self {
         let url = Url::parse(url.as_ref()).ok().filter(is_for_us).map(without_fragment);
         let fault = url.is_none().then_some("the URL");
-        Self { idempotent: method.is_idempotent(), method, url, headers: HeaderMap::new(), body: None, fault }
+        Self { idempotent: IDEMPOTENT.contains(&method), method, url, headers: HeaderMap::new(), body: None, fault }
     }
 
     /// `GET`.
@@ -164,7 +168,7 @@ impl Request {
     }
 
     /// Whether it may be sent again when nobody knows what became of it. Default: what RFC 9110, section 9.2.2, says of
-    /// its method; `POST` and `PATCH` may not. It matters only where there is a [`retry`](super::RequestsBuilder::retry).
+    /// its method: `GET`, `HEAD`, `OPTIONS`, `TRACE`, `PUT` and `DELETE` may. It matters only where there is a [`retry`](super::RequestsBuilder::retry).
     pub const fn idempotent(mut self, idempotent: bool) -> Self {
         self.idempotent = idempotent;
         self

@@ -259,7 +259,7 @@ async fn uc06_an_input_that_panics_loses_nothing_that_was_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn uc09_a_status_is_an_error_unless_it_is_called_a_success() {
-    let upstream = async |request: multiget::requests::reqwest::Request| status(number(&request) as u16);
+    let upstream = async |request: reqwest::Request| status(number(&request) as u16);
     let statuses = [200, 204, 206, 301, 304, 400, 404, 500];
     let good = |items: std::collections::BTreeMap<usize, multiget::requests::Item>| {
         let good = items.values().filter(|item| item.result.is_ok()).map(|item| statuses[item.index]);

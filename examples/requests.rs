@@ -34,9 +34,11 @@ async fn shop() -> Result<String, Box<dyn std::error::Error>> {
         13 => Err(StatusCode::NOT_FOUND),
         id => Ok(format!("page {id} in {}", query.unwrap_or_default())),
     };
-    let order = async |Json(order): Json<Value>| match MAINTENANCE.load(Relaxed) {
-        true => Err(StatusCode::SERVICE_UNAVAILABLE),
-        false => Ok((StatusCode::CREATED, Json(json!({ "ordered": order["article"] })))),
+    let order = async |Json(order): Json<Value>| {
+        if MAINTENANCE.load(Relaxed) {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        Ok((StatusCode::CREATED, Json(json!({ "ordered": order.get("article") }))))
     };
     let app = Router::new()
         .route("/pages/{id}", get(page))

@@ -10,7 +10,7 @@
 use std::{hash::BuildHasher, mem, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use foldhash::quality::FixedState;
-use reqwest::{Method, StatusCode, Url, header::LOCATION};
+use reqwest::{Method, Url, header::LOCATION};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     gate::{Want, pass_all},
+    hints::Hint,
     retry::{Tries, Verdict},
     sync::Mutex,
 };
@@ -113,17 +114,20 @@ impl Ticket {
 
     /// What a response says to the quotas it was sent under.
     fn tell_quotas(&self, response: &Response) {
-        let (status, retry_after) = (response.status(), response.retry_after());
+        if self.setup.quotas.is_empty() {
+            return;
+        }
+        let hint = response.hint();
         for quota in &self.setup.quotas {
-            match (status, retry_after) {
-                (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(pause)) => {
-                    quota.pause_for(pause);
+            match hint {
+                Hint::Wait(pause) | Hint::TooLong { retry_after: pause } => quota.pause_for(pause),
+                Hint::Backoff => drop(quota.refused()),
+                Hint::Pace(pause) => {
+                    quota.succeeded();
+                    quota.pace_for(pause);
                 }
-                (StatusCode::TOO_MANY_REQUESTS, None) => {
-                    quota.refused();
-                }
-                _ if status.is_success() => quota.succeeded(),
-                _ => {}
+                Hint::Ok => quota.succeeded(),
+                Hint::NoRetry | Hint::Fatal => {}
             }
         }
     }

@@ -10,7 +10,7 @@ use std::{error::Error as StdError, fmt, time::Duration};
 use reqwest::StatusCode;
 
 use super::Response;
-use crate::{error::AnyError, retry::Verdict};
+use crate::{error::AnyError, hints::Hint, retry::Verdict};
 
 /// Why a request has no response, or none that counts as a success.
 ///
@@ -68,24 +68,28 @@ pub enum RequestError {
 impl RequestError {
     /// What [`retry`](super::RequestsBuilder::retry) goes by, if it is not told [otherwise](super::RequestsBuilder::verdict).
     ///
-    /// `Again`: no connection, a timeout, a connection that broke, and the statuses 408, 429, 500, 502, 503 and 504;
-    /// with a `Retry-After` it is `AgainAfter`. Everything else is `Final`.
+    /// `Again`: no connection, a timeout, a connection that broke, the statuses 408, 500, 502 and 504, and what
+    /// [`hints`](crate::hints) take for a limit, such as 429 and 503; if that says how long to wait, `AgainAfter`.
+    /// Everything else is `Final`, and so is what says that it is of no use.
     pub fn verdict(&self) -> Verdict {
-        match self {
-            Self::Connect(_) | Self::TimedOut | Self::Broken(_) => Verdict::Again,
-            Self::Status(response) if matches!(response.status().as_u16(), 408 | 429 | 500 | 502..=504) => {
-                response.retry_after().map_or(Verdict::Again, Verdict::AgainAfter)
-            }
+        let Self::Status(response) = self else {
+            let passes = matches!(self, Self::Connect(_) | Self::TimedOut | Self::Broken(_));
+            return if passes { Verdict::Again } else { Verdict::Final };
+        };
+        match response.hint() {
+            Hint::Wait(wait) => Verdict::AgainAfter(wait),
+            Hint::Backoff => Verdict::Again,
+            Hint::Fatal if matches!(response.status().as_u16(), 408 | 500 | 502 | 504) => Verdict::Again,
             _ => Verdict::Final,
         }
     }
 
     /// How long it is said to be in vain to ask again, counted from when that was said: by the gate that refused, or by
-    /// a `Retry-After` of the upstream, as [`Response::retry_after`] reads it.
+    /// a [hint](Response::hint) of the upstream.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after } => Some(*retry_after),
-            Self::Status(response) => response.retry_after(),
+            Self::Status(response) => response.hint().pause(),
             _ => None,
         }
     }

@@ -4,13 +4,14 @@
 
 use std::{fmt, str::Utf8Error, time::Duration};
 
-use reqwest::{
-    StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
-};
+use reqwest::{StatusCode, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::RequestError;
+use crate::hints::{self, Hint, Resolver};
+
+/// The end of the year 9999: to a response that does not say what time it is, every instant has passed.
+const ALL_PAST: Duration = Duration::from_secs(253_402_300_799);
 
 /// A response, read to its end. `Debug` shows its status and its length.
 ///
@@ -78,13 +79,13 @@ impl Response {
             .map_err(|error| RequestError::Decode { line: error.line(), column: error.column() })
     }
 
-    /// What `Retry-After` says in seconds (RFC 9110, section 10.2.3), also with a fraction. Zero, a date and what is
-    /// malformed say nothing: they never mean "now".
-    pub fn retry_after(&self) -> Option<Duration> {
-        let seconds = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        let digits = seconds.len() <= 32 && seconds.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-        let seconds = seconds.parse::<f64>().ok().filter(|seconds| digits && *seconds > 0.0)?;
-        Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+    /// What it says about the limits of the upstream, as [`hints`] reads it: a
+    /// pause that was asked for, of any length, among others. Instants are measured against its own `Date`, and mean
+    /// nothing without one.
+    pub fn hint(&self) -> Hint {
+        let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
+        let said = hints::Response::new(self.status.as_u16(), ALL_PAST).headers(headers).body(&self.body);
+        Resolver::default().max_server_wait(Duration::MAX).read(&said).hint
     }
 
     /// Drops the body, which nobody will look at.

@@ -170,9 +170,9 @@ impl RequestsBuilder {
         self
     }
 
-    /// A limit of rate: a [gate](Self::gate) that is told as well how requests went. A 429, and a 503 with
-    /// [`Retry-After`](super::Response::retry_after), pause it for all, for as long as is said or as [`Quota::refused`]
-    /// finds; a success is a [success](Quota::succeeded).
+    /// A limit of rate: a [gate](Self::gate) that is told as well what [responses say](super::Response::hint). One that
+    /// says how long to wait pauses it for all, one that refuses and does not say is a [refusal](Quota::refused), and one
+    /// that says nothing of the kind is a [success](Quota::succeeded).
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quotas.push(quota.clone());
         self.gate(quota)

@@ -135,7 +135,7 @@ async fn uc02_what_is_done_before_its_turn_counts_for_concurrency() {
         }
     });
     let run = requests.run((0..10).map(get)).ordered();
-    assert_eq!(run.map(|item| item.index).collect::<Vec<_>>().await, Vec::from_iter(0..10));
+    assert_eq!(run.map(|item| item.index).collect::<Vec<_>>().await, (0..10).collect::<Vec<_>>());
     assert_eq!(sends.ms()[..4], [0; 4]);
     assert!(sends.ms()[4..].iter().all(|at| *at >= 1_000), "{:?}", sends.ms());
 }
@@ -253,7 +253,7 @@ async fn uc06_an_input_that_panics_loses_nothing_that_was_taken() {
             Err(_) => panics += 1,
         }
     }
-    assert_eq!((indices, panics), (Vec::from_iter(0..6), 1));
+    assert_eq!((indices, panics), ((0..6).collect::<Vec<_>>(), 1));
     assert_eq!((run.accounts().submitted, run.accounts().ok), (6, 6));
 }
 

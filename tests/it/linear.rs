@@ -51,7 +51,7 @@ async fn p02_each_of_many_gets_is_polled_twice_whatever_gathers_them() {
             let batcher = builder().load_fn(load).unwrap();
             let polls = Arc::default();
             let sum = gathered(how, &batcher, gets, &polls).await;
-            assert_eq!(sum, (0..u64::from(gets)).sum(), "{how} of {gets}");
+            assert_eq!(sum, (0..u64::from(gets)).sum::<u64>(), "{how} of {gets}");
             assert_eq!(polls.load(Ordering::Relaxed), 2 * u64::from(gets), "{how} of {gets}");
             let stats = batcher.stats();
             assert_eq!((stats.loads, stats.loads_for(Reason::Full)), (u64::from(gets / 100), u64::from(gets / 100)));

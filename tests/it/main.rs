@@ -35,6 +35,8 @@ mod overload;
 mod panic;
 #[cfg(feature = "quota")]
 mod quota;
+#[cfg(feature = "http")]
+mod requests;
 mod shutdown;
 mod spans;
 mod store;

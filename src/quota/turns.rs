@@ -242,6 +242,13 @@ impl<W> Turns<W> {
         self.shuts(now, rest);
     }
 
+    /// Shut until then, and nobody shall wait for that.
+    pub(super) fn refuse(&mut self, until: u64, now: u64, rest: &mut Rest<W>) {
+        let now = self.clock(now);
+        self.shut.pause(until, 0, now);
+        self.shuts(now, rest);
+    }
+
     /// Shut until then, because the upstream says of a call that succeeded that it was the last for now.
     pub(super) fn pace(&mut self, until: u64, now: u64, rest: &mut Rest<W>) {
         let now = self.clock(now);

@@ -286,14 +286,17 @@ impl Quota {
     /// * Without a window, or if that was not enough, the wait is drawn from zero to a bound that doubles
     ///   ([`backoff`](QuotaBuilder::backoff)).
     ///
+    /// After a wait that was drawn, one call goes and finds out. The others wait until that [succeeds](Self::succeeded), or
+    /// is refused, or for as long as the wait could have been if nothing is heard of it.
+    ///
     /// Until a call succeeds, the wait that is to be expected never gets shorter. Refusals of calls that were under way
     /// together count as one: if no call was started since the last one, and that was not long ago.
     pub fn refused(&self) -> Duration {
         self.0.event(|state, now, rest| Duration::from_nanos(state.turns.refused(now, rest).saturating_sub(now)))
     }
 
-    /// A call succeeded. It takes back one step of the backoff; while nothing may start it says nothing, because the call
-    /// had been sent before.
+    /// A call succeeded. It takes back one step of the backoff, and whoever waited for what becomes of it may go; during a
+    /// pause it says nothing, because the call had been sent before.
     pub fn succeeded(&self) {
         self.0.event(|state, now, rest| state.turns.succeeded(now, rest));
     }

@@ -178,7 +178,7 @@ impl<W> Turns<W> {
             _ => None,
         };
         let missed = self.line.called_since().map(|since| since.saturating_add(nanos(GRACE)));
-        let ahead = if is_first { 0 } else { self.forecast(place) };
+        let ahead = if is_first { 0 } else { self.forecast(place, now) };
         let earliest = turn.unwrap_or(now).max(self.shut.opens()).max(ahead);
         let opens = earliest.max(self.shut.opens_unheard());
         let looks = match (turn, missed) {
@@ -191,8 +191,9 @@ impl<W> Turns<W> {
     }
 
     /// Before this, it cannot be the turn of somebody who is queued, unless somebody ahead leaves.
-    fn forecast(&self, place: u64) -> u64 {
-        self.line.ahead(place).map_or(0, |(ahead, units)| self.limits.forecast(ahead, units))
+    fn forecast(&self, place: u64, now: u64) -> u64 {
+        let from = self.shut.opens().max(now);
+        self.line.ahead(place).map_or(0, |(ahead, units)| self.limits.forecast(ahead, units, from))
     }
 
     /// Something has become free, or somebody has left: calls whose turn it is, and tells those next in line who would
@@ -208,8 +209,9 @@ impl<W> Turns<W> {
             Some(Room::Now) => now.max(shut.opens_unheard()), // it is shut
             _ => return,
         };
+        let from = shut.opens().max(now);
         for (number, (ahead, waiter)) in line.queued().take(TOLD).enumerate() {
-            let turn = if number == 0 { first } else { first.max(limits.forecast(ahead, waiter.units)) };
+            let turn = if number == 0 { first } else { first.max(limits.forecast(ahead, waiter.units, from)) };
             if waiter.looks > turn {
                 rest.wake.extend(waiter.waker.take());
             }

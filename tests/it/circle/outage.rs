@@ -55,7 +55,11 @@ async fn p02_p03_r08_ub14_an_outage_of_five_minutes_and_poison_among_a_hundred_t
     let mut in_order = calls.clone();
     in_order.sort_by_key(|call| call.sent);
     for call in &in_order {
-        if call.ids.iter().any(|id| failed.contains(id)) { repeated += 1 } else { firsts += 1 }
+        if call.ids.iter().any(|id| failed.contains(id)) {
+            repeated += 1
+        } else {
+            firsts += 1
+        }
         if call.status == 503 {
             failed.extend(call.ids.iter().copied());
         }

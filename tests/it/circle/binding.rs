@@ -1,5 +1,7 @@
 //! Early binding against late binding, and both against an oracle.
 
+#![allow(clippy::cast_precision_loss, reason = "parts of counts")]
+
 use std::{collections::VecDeque, time::Duration};
 
 use futures::future::join_all;
@@ -49,7 +51,7 @@ async fn run(seed: u64, early: bool, slots: usize) -> Run {
         tokio::spawn(async move {
             sleep_until(begin + at).await;
             assert_eq!(batcher.get(id).await.unwrap(), format!("value of {id}"));
-            begin.elapsed() - at
+            begin.elapsed().checked_sub(at).unwrap()
         })
     });
     let gets: Vec<_> = gets.collect();

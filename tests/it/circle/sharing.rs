@@ -35,7 +35,7 @@ async fn ua06_p15_four_batchers_together_are_never_refused_and_waste_nothing() {
     assert!(join_all(gets).await.iter().all(Result::is_ok));
     let books = upstream.books();
     assert_eq!((books.calls, books.refused, books.ids), (400, 0, 2_000));
-    assert!(books.arrivals.windows(11).all(|calls| calls[10] - calls[0] >= SECOND));
+    assert!(books.arrivals.windows(11).all(|calls| calls[10] >= calls[0] + SECOND));
     let last = *books.arrivals.last().unwrap();
     println!("four batchers: 400 calls at 10 a second, the last after {last:?}, none refused");
     assert!((39 * SECOND..39 * SECOND + ms(80)).contains(&last), "{last:?}");
@@ -95,8 +95,9 @@ async fn ua07_h14_p16_a_day_long_retry_after_refuses_in_all_batchers_until_it_is
     let Hint::TooLong { retry_after } = error.hint else { panic!("{error:?}") };
     assert_eq!((error.status, asked.elapsed() <= ms(30)), (429, true));
     let over = Instant::now() + retry_after;
+    let almost = retry_after.checked_sub(ms(1)).unwrap();
     assert!(over >= begin + day);
-    for later in [Duration::ZERO, SECOND, 40_000 * SECOND, retry_after - ms(1)] {
+    for later in [Duration::ZERO, SECOND, 40_000 * SECOND, almost] {
         sleep_until(over - retry_after + later).await;
         for batcher in &batchers {
             let (asked, got) = (Instant::now(), batcher.get(2).await);

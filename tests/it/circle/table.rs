@@ -37,7 +37,8 @@ async fn ub08_ub04_backoff_is_a_refusal_and_a_pace_is_a_success() {
     let heard = Quota::unlimited().seed(7).build().unwrap();
     let told = Quota::unlimited().seed(7).build().unwrap();
     for hint in [Hint::Backoff, Hint::Backoff, Hint::Ok, Hint::Backoff, Hint::Pace(SECOND), Hint::Backoff] {
-        (heard.acquire().await.unwrap(), told.acquire().await.unwrap());
+        heard.acquire().await.unwrap();
+        told.acquire().await.unwrap();
         let verdict = heard.hear(hint);
         match hint {
             Hint::Backoff => {

@@ -1,9 +1,9 @@
-//! 2,000 ids in 20 seconds, for an upstream that allows ten calls a second: where the limiter stands decides how many ids
-//! a call carries.
+//! 2,000 ids in 20 seconds, for an upstream that allows ten calls a second: where the limiter stands decides how many
+//! ids a call carries.
 //!
-//! In series, after the batch was made, every batch waits for its turn as it is (*early binding*). As a gate, before it is
-//! made, ids go on joining until the moment in which the call may start (*late binding*). The upstream is a simulated one,
-//! which others have just used up, and time is paused: it shows its work at once.
+//! In series, after the batch was made, every batch waits for its turn as it is (*early binding*). As a gate, before it
+//! is made, ids go on joining until the moment in which the call may start (*late binding*). The upstream is a simulated
+//! one, which others have just used up, and time is paused: it shows its work at once.
 #![allow(clippy::print_stdout, reason = "an example shows what it did")]
 
 use std::{sync::Arc, time::Duration};

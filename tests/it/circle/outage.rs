@@ -53,9 +53,9 @@ async fn p02_p03_r08_ub14_an_outage_of_five_minutes_and_poison_among_a_hundred_t
     let first = stats.loads - pieces - repeated;
     let down = api.calls().iter().filter(|call| call.status == 503).count();
     println!(
-        "{values} values, {absent} absent, {bad} with their own error, {innocent} innocent failed; {} calls in {:?}: {first} \
-         first, {repeated} repeated ({:.1} %, 20 % and ten are allowed), {pieces} pieces for 1,000 poison ids; {down} during \
-         the outage",
+        "{values} values, {absent} absent, {bad} with their own error, {innocent} innocent failed; {} calls in {:?}: \
+         {first} first, {repeated} repeated ({:.1} %, 20 % and ten are allowed), {pieces} pieces for 1,000 poison ids; \
+         {down} during the outage",
         books.calls,
         books.arrivals.last().unwrap(),
         100.0 * repeated as f64 / first as f64,

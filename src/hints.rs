@@ -4,8 +4,8 @@
 //! other. Refuses to know: HTTP clients, clocks, and who waits. Nothing here waits, counts or remembers.
 //!
 //! Status, headers, body and the client's clock go in; a [`Reading`] comes out. It is for whoever sends requests: a
-//! loader turns [`Hint::Wait`] into [`Verdict::AgainAfter`](crate::Verdict::AgainAfter), a gate stays shut for
-//! [`Hint::pause`].
+//! loader tells its quota, which stays shut for as long and says what the loader's verdict is
+//! ([`Quota::hear`](crate::Quota::hear)); a gate of one's own stays shut for [`Hint::pause`].
 //!
 //! ```
 //! use std::time::Duration;

@@ -44,6 +44,7 @@
 //!   acquire().await  acquire_n(n).await  acquire_within(n, d).await  try_acquire()  blocking_acquire(n)
 //!                                                   -> Result<(), QuotaError>
 //!   pause_for(d)  pause_until(at)  pace_for(d)  refused() -> Duration  succeeded()         what the upstream says
+//!   hear(hint) -> Verdict                           the right one of these, and what the loader's verdict is
 //!   change(to) -> Result<(), ConfigError>           run_rate(span)  view() -> QuotaView
 //!
 //! trait Store<K, V, E>                              get(&K) -> Option<Stored<V, E>>  put(K, Stored<V, E>)  remove(&K)

@@ -30,6 +30,8 @@ use self::{
 use crate::{
     config::ConfigError,
     gate::{Gate, Permit, Refused, Want},
+    hints::Hint,
+    retry::Verdict,
     sync::Instant,
 };
 
@@ -284,16 +286,110 @@ impl Quota {
     /// * Without a window, or if that was not enough, the wait is drawn from zero to a bound that doubles
     ///   ([`backoff`](QuotaBuilder::backoff)).
     ///
+    /// After a wait that was drawn, one call goes and finds out. The others wait until that [succeeds](Self::succeeded), or
+    /// is refused, or for as long as the wait could have been if nothing is heard of it.
+    ///
     /// Until a call succeeds, the wait that is to be expected never gets shorter. Refusals of calls that were under way
     /// together count as one: if no call was started since the last one, and that was not long ago.
     pub fn refused(&self) -> Duration {
         self.0.event(|state, now, rest| Duration::from_nanos(state.turns.refused(now, rest).saturating_sub(now)))
     }
 
-    /// A call succeeded. It takes back one step of the backoff; while nothing may start it says nothing, because the call
-    /// had been sent before.
+    /// A call succeeded. It takes back one step of the backoff, and whoever waited for what becomes of it may go; during a
+    /// pause it says nothing, because the call had been sent before.
     pub fn succeeded(&self) {
         self.0.event(|state, now, rest| state.turns.succeeded(now, rest));
+    }
+
+    /// What the upstream said of a call: does what that asks of the quota, and returns the verdict that the loader gives
+    /// if the call failed.
+    ///
+    /// | [hint](Hint) | what the quota does | verdict |
+    /// |---|---|---|
+    /// | `Ok` | counts a [success](Self::succeeded) | none is needed: `Final` |
+    /// | `Pace(d)` | the same, and [nothing starts](Self::pace_for) for so long | none is needed: `Final` |
+    /// | `Wait(d)` | [pauses](Self::pause_for) | `AgainAfter(0)`: the wait is the quota's, for all keys alike |
+    /// | `Backoff` | works out a wait from the [refusal](Self::refused) | `AgainAfter(0)` |
+    /// | `TooLong` | pauses, and refuses whoever waits or comes until that is over, whatever its own `max_server_wait` | `Final` |
+    /// | `NoRetry`, `Fatal` | nothing: it says nothing about limits | `Final`, or what the loader knows better |
+    ///
+    /// So a refused load gives its keys back, the quota waits, and the next call carries them together with all that came
+    /// meanwhile. How often, and how many such calls, is up to [`Retry`](crate::Retry). The quota must be a gate of the
+    /// loader, or the verdict would ask again at once. Call it as soon as the response is there: waits count from now.
+    ///
+    /// A [reading](crate::hints::Reading) with a scope of its own is for the quota of that scope: whoever keeps several
+    /// tells that one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::{sync::{Arc, atomic::{AtomicU32, Ordering::Relaxed}}, time::{Duration, SystemTime}};
+    /// use multiget::{Answers, Batcher, Gate, Loader, Quota, Verdict, async_trait, hints::{Resolver, Response}};
+    ///
+    /// struct Api { quota: Quota, resolver: Resolver, calls: AtomicU32 }
+    ///
+    /// #[derive(Debug)]
+    /// struct Failed(Verdict);
+    ///
+    /// #[async_trait]
+    /// impl Loader for Api {
+    ///     type Key = u32;
+    ///     type Value = u32;
+    ///     type Error = Failed;
+    ///
+    ///     async fn load(&self, ids: Vec<u32>) -> Result<Answers<u32, u32, Failed>, Failed> {
+    ///         // in earnest an HTTP client; here the first call is one too many
+    ///         let status = if self.calls.fetch_add(1, Relaxed) == 0 { 429 } else { 200 };
+    ///         let headers = (status == 429).then_some(("retry-after", &b"30"[..]));
+    ///
+    ///         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    ///         let reading = self.resolver.read(&Response::new(status, now).headers(headers));
+    ///         let verdict = self.quota.hear(reading.hint);
+    ///         if status == 200 { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) } else { Err(Failed(verdict)) }
+    ///     }
+    ///
+    ///     fn gate(&self) -> Option<Arc<dyn Gate>> {
+    ///         Some(Arc::new(self.quota.clone()))
+    ///     }
+    ///
+    ///     fn verdict(&self, error: &Failed) -> Verdict {
+    ///         error.0
+    ///     }
+    /// }
+    ///
+    /// let quota = Quota::per_second(10).build()?;
+    /// let squares = Batcher::new(Api { quota, resolver: Resolver::default(), calls: AtomicU32::new(0) });
+    /// let begun = tokio::time::Instant::now();
+    /// let later = async { tokio::time::sleep(Duration::from_secs(10)).await; squares.get(3).await };
+    /// let (four, nine) = tokio::join!(squares.get(2), later);
+    /// assert_eq!((four.unwrap(), nine.unwrap()), (4, 9));
+    /// assert_eq!(begun.elapsed(), Duration::from_secs(30));
+    /// assert_eq!(squares.stats().loads, 2); // the one that was refused, and one for both
+    /// # Ok(()) }
+    /// ```
+    pub fn hear(&self, hint: Hint) -> Verdict {
+        match hint {
+            Hint::Ok => self.succeeded(),
+            Hint::Pace(pace) => {
+                self.succeeded();
+                self.pace_for(pace);
+            }
+            Hint::Wait(wait) => {
+                self.pause_for(wait);
+                return Verdict::AgainAfter(Duration::ZERO);
+            }
+            Hint::Backoff => {
+                self.refused();
+                return Verdict::AgainAfter(Duration::ZERO);
+            }
+            Hint::TooLong { retry_after } => {
+                self.0.event(|state, now, rest| state.turns.refuse(now.saturating_add(nanos(retry_after)), now, rest));
+            }
+            Hint::NoRetry | Hint::Fatal => {}
+        }
+        Verdict::Final
     }
 
     /// Calls started in the last `span`, per second: measured, as far back as is remembered (the last 4,096 at least).

@@ -136,8 +136,9 @@ impl Limit {
         }
     }
 
-    /// Before this, the last of `total` units cannot be sent, whatever happens to what is reserved.
-    fn forecast(&self, total: u64, units: u64, sends: &Sends) -> u64 {
+    /// Before this, the last of `total` units cannot be sent, whatever happens to what is reserved, if none is before
+    /// `from`.
+    fn forecast(&self, total: u64, units: u64, from: u64, sends: &Sends) -> u64 {
         let Some(others) = total.checked_sub(1).filter(|_| units > 0) else { return 0 };
         let size = self.size_for(units).max(1);
         let at = match self.kind {
@@ -145,11 +146,12 @@ impl Limit {
             Kind::Window { span } => {
                 let (rounds, first) = (others.checked_div(size).unwrap_or(0), others.checked_rem(size).unwrap_or(0));
                 let left = size.saturating_sub(first).saturating_sub(1);
-                sends.leaves(self.unit, left, span).saturating_add(span.saturating_mul(rounds))
+                sends.leaves(self.unit, left, span).max(from).saturating_add(span.saturating_mul(rounds))
             }
             Kind::Bucket { each, empty } => {
                 let full = each.saturating_mul(size.into());
-                whole(empty.saturating_add(each.saturating_mul(total.into())).saturating_sub(full))
+                let begun = empty.max(u128::from(from).saturating_mul(PARTS));
+                whole(begun.saturating_add(each.saturating_mul(total.into())).saturating_sub(full))
             }
         };
         self.ends.map_or(at, |ends| at.min(ends))
@@ -277,10 +279,10 @@ impl Limits {
         there
     }
 
-    /// Before this, `units` cannot be sent that stand behind `ahead`.
-    pub(super) fn forecast(&self, ahead: Units, units: Units) -> u64 {
+    /// Before this, `units` cannot be sent that stand behind `ahead`, if nothing is before `from`.
+    pub(super) fn forecast(&self, ahead: Units, units: Units, from: u64) -> u64 {
         let total = ahead.and(units);
-        let of = |limit: &Limit| limit.forecast(total.of(limit.unit), units.of(limit.unit), &self.sends);
+        let of = |limit: &Limit| limit.forecast(total.of(limit.unit), units.of(limit.unit), from, &self.sends);
         self.all().map(of).max().unwrap_or(0)
     }
 

@@ -55,6 +55,11 @@ impl Refusals {
         self.floor.max(Duration::try_from_secs_f64(self.bound.as_secs_f64() * self.roll()).unwrap_or(self.bound))
     }
 
+    /// For how long the next call is waited for before others go, if the wait was a guess: as long as that may take.
+    pub(super) fn trial(&self) -> Option<Duration> {
+        (!self.bound.is_zero()).then(|| self.floor.max(self.bound))
+    }
+
     /// A call succeeded.
     pub(super) fn succeeded(&mut self) {
         self.steps = if broken!("a success forgets all refusals") { 0 } else { self.steps.saturating_sub(1) };

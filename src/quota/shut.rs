@@ -1,9 +1,13 @@
 //! Until when a quota is shut, and why.
 //!
-//! Owns: three instants that are merged by the later one. Refuses to know: limits, who waits, and clocks.
+//! Owns: three instants that are merged by the later one, and a fourth that ends early when the upstream is heard.
+//! Refuses to know: limits, who waits, and clocks.
+//!
+//! After a refusal that said nothing, the wait is a guess. So when it is over one call goes and finds out, and the others
+//! wait for what is heard of it, but not for ever.
 //!
 //! Invariants:
-//! 1. None of the instants ever moves to an earlier one.
+//! 1. None of the three ever moves to an earlier one.
 //! 2. A pause that is too long to be waited for when it comes is refused until it is over.
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -18,6 +22,10 @@ pub(super) struct Shut {
     pace: u64,
     /// It refused a call and said nothing.
     guess: u64,
+    /// One call is to find out whether the guess was right; the others wait for so long, if nothing is heard.
+    doubt: Option<u64>,
+    /// It is under way.
+    trial: u64,
     refuses: u64,
 }
 
@@ -43,12 +51,36 @@ impl Shut {
         self.pace = self.pace.max(until.min(now.saturating_add(longest)));
     }
 
-    pub(super) fn guess(&mut self, until: u64) {
+    /// Shut until then; the first call after it is to be heard of before others go, for at most so long.
+    pub(super) fn guess(&mut self, until: u64, trial: Option<u64>) {
         self.guess = self.guess.max(until);
+        (self.doubt, self.trial) = (trial, 0);
     }
 
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.doubt.is_some()
+    }
+
+    /// A call starts. Whether the others wait for what becomes of it.
+    pub(super) fn tries(&mut self, now: u64) -> bool {
+        let Some(trial) = self.doubt.take() else { return false };
+        self.trial = now.saturating_add(trial);
+        true
+    }
+
+    /// The upstream let a call through.
+    pub(super) fn heard(&mut self) {
+        (self.doubt, self.trial) = (None, 0);
+    }
+
+    /// Not before this, whatever is heard.
     pub(super) fn opens(&self) -> u64 {
         self.pause.max(self.pace).max(self.guess)
+    }
+
+    /// Then, if nothing is heard.
+    pub(super) fn opens_unheard(&self) -> u64 {
+        self.opens().max(self.trial)
     }
 
     /// Until when nobody shall wait, if there is such an instant.
@@ -58,7 +90,7 @@ impl Shut {
 
     /// What it is shut for, if it is: whatever lasts longest.
     pub(super) fn why(&self, now: u64) -> Option<Why> {
-        let whys = [(self.guess, Why::Guess), (self.pace, Why::Pace), (self.pause, Why::Pause)];
+        let whys = [(self.guess.max(self.trial), Why::Guess), (self.pace, Why::Pace), (self.pause, Why::Pause)];
         whys.into_iter().filter(|(until, _)| *until > now).max_by_key(|(until, _)| *until).map(|(_, why)| why)
     }
 }

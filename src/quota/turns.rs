@@ -147,10 +147,10 @@ impl<W> Turns<W> {
         while let Some(units) = since.and_then(|since| self.line.miss(since)) {
             self.limits.give_back(units);
         }
-        if self.shut.opens() > now {
+        if self.shut.opens_unheard() > now {
             return;
         }
-        while let Some((_, first)) = self.line.first() {
+        while let Some((_, first)) = self.line.first().filter(|_| !self.somebody_finds_out()) {
             match self.limits.room(first.units, now) {
                 Room::Now => {
                     self.limits.reserve(first.units);
@@ -162,21 +162,28 @@ impl<W> Turns<W> {
         }
     }
 
+    /// Whether somebody has been called who is to find out for the others whether calls are let through again.
+    fn somebody_finds_out(&self) -> bool {
+        self.shut.is_in_doubt() && self.line.called_since().is_some()
+    }
+
     /// When somebody who is queued looks again.
     fn wait(&self, place: u64, now: u64) -> Told {
         let first = self.line.first();
         let is_first = first.is_some_and(|(first, _)| first == place);
         let turn = match first.map(|(_, first)| self.limits.room(first.units, now)) {
+            _ if self.somebody_finds_out() => None,
             Some(Room::At(at)) => Some(at),
             Some(Room::Now) => Some(now), // but it is shut
             _ => None,
         };
         let missed = self.line.called_since().map(|since| since.saturating_add(nanos(GRACE)));
-        let ahead = if is_first { 0 } else { self.forecast(place) };
+        let ahead = if is_first { 0 } else { self.forecast(place, now) };
         let earliest = turn.unwrap_or(now).max(self.shut.opens()).max(ahead);
+        let opens = earliest.max(self.shut.opens_unheard());
         let looks = match (turn, missed) {
-            (Some(_), Some(missed)) if is_first => earliest.min(missed),
-            (Some(_), _) => earliest,
+            (Some(_), Some(missed)) if is_first => opens.min(missed),
+            (Some(_), _) => opens,
             (None, missed) => ahead.max(missed.unwrap_or(now.saturating_add(nanos(LOOK)))),
         };
         let looks = looks.clamp(now.saturating_add(1), now.saturating_add(nanos(FAR)));
@@ -184,22 +191,27 @@ impl<W> Turns<W> {
     }
 
     /// Before this, it cannot be the turn of somebody who is queued, unless somebody ahead leaves.
-    fn forecast(&self, place: u64) -> u64 {
-        self.line.ahead(place).map_or(0, |(ahead, units)| self.limits.forecast(ahead, units))
+    fn forecast(&self, place: u64, now: u64) -> u64 {
+        let from = self.shut.opens().max(now);
+        self.line.ahead(place).map_or(0, |(ahead, units)| self.limits.forecast(ahead, units, from))
     }
 
     /// Something has become free, or somebody has left: calls whose turn it is, and tells those next in line who would
     /// look too late.
     fn settle(&mut self, now: u64, rest: &mut Rest<W>) {
         self.advance(now, rest);
+        if self.somebody_finds_out() {
+            return;
+        }
         let Self { limits, line, shut, .. } = self;
         let first = match line.first().map(|(_, first)| limits.room(first.units, now)) {
-            Some(Room::At(at)) => at.max(shut.opens()),
-            Some(Room::Now) => now.max(shut.opens()), // it is shut
+            Some(Room::At(at)) => at.max(shut.opens_unheard()),
+            Some(Room::Now) => now.max(shut.opens_unheard()), // it is shut
             _ => return,
         };
+        let from = shut.opens().max(now);
         for (number, (ahead, waiter)) in line.queued().take(TOLD).enumerate() {
-            let turn = if number == 0 { first } else { first.max(limits.forecast(ahead, waiter.units)) };
+            let turn = if number == 0 { first } else { first.max(limits.forecast(ahead, waiter.units, from)) };
             if waiter.looks > turn {
                 rest.wake.extend(waiter.waker.take());
             }
@@ -222,6 +234,9 @@ impl<W> Turns<W> {
     pub(super) fn spend(&mut self, granted: Units, sent: Units, now: u64, rest: &mut Rest<W>) {
         let now = self.clock(now);
         self.limits.spend(granted, sent, now);
+        if sent != Units::NONE && self.shut.tries(now) {
+            self.shuts(now, rest);
+        }
         self.settle(now, rest);
     }
 
@@ -242,6 +257,13 @@ impl<W> Turns<W> {
         self.shuts(now, rest);
     }
 
+    /// Shut until then, and nobody shall wait for that.
+    pub(super) fn refuse(&mut self, until: u64, now: u64, rest: &mut Rest<W>) {
+        let now = self.clock(now);
+        self.shut.pause(until, 0, now);
+        self.shuts(now, rest);
+    }
+
     /// Shut until then, because the upstream says of a call that succeeded that it was the last for now.
     pub(super) fn pace(&mut self, until: u64, now: u64, rest: &mut Rest<W>) {
         let now = self.clock(now);
@@ -257,7 +279,8 @@ impl<W> Turns<W> {
             let room = self.limits.blame(self.longest, now);
             let room = room.map(|at| Duration::from_nanos(at.saturating_sub(now)));
             let wait = self.refusals.refused(room, calls, now);
-            self.shut.guess(now.saturating_add(nanos(wait)));
+            let trial = self.refusals.trial().filter(|_| !broken!("all go after a guess"));
+            self.shut.guess(now.saturating_add(nanos(wait)), trial.map(nanos));
             self.shuts(now, rest);
         }
         self.shut.opens().max(now)
@@ -268,7 +291,9 @@ impl<W> Turns<W> {
         let now = self.clock(now);
         if self.shut.opens() <= now {
             self.refusals.succeeded();
-            if self.limits.praise(now) {
+            let waited = self.shut.opens_unheard() > now;
+            self.shut.heard();
+            if self.limits.praise(now) || waited {
                 self.advance(now, rest);
                 rest.wake.extend(self.line.all());
             }
@@ -277,7 +302,7 @@ impl<W> Turns<W> {
 
     /// Whoever was called has not gone yet, and must not.
     fn shuts(&mut self, now: u64, rest: &mut Rest<W>) {
-        if self.shut.opens() > now {
+        if self.shut.opens_unheard() > now {
             self.limits.give_back(self.line.uncall());
         }
         if self.shut.refuses(now).is_some() {

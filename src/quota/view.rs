@@ -36,7 +36,8 @@ pub enum WaitsFor {
     Pause,
     /// The pause that a call that succeeded [brought](super::Quota::pace_for) is over.
     Pace,
-    /// The wait after a [refusal](super::Quota::refused) that said nothing is over.
+    /// The wait after a [refusal](super::Quota::refused) that said nothing is over, or the call that found out has been
+    /// heard of.
     Backoff,
     /// There is room in the limit of this number, the first is 0; of several the one that takes longest.
     Limit(usize),
@@ -92,7 +93,7 @@ pub(super) fn view(state: &State, now: u64, instant: impl Fn(u64) -> Instant) ->
     let units = turns.line.first().map_or(Units { calls: 1, keys: 1 }, |(_, first)| first.units);
     let views: Vec<_> = turns.limits.views(units, now).collect();
     let room = turns.limits.room(units, now);
-    let opens = turns.shut.opens();
+    let opens = turns.shut.opens_unheard();
     let why = turns.shut.why(now).map(|why| match why {
         Why::Pause => WaitsFor::Pause,
         Why::Pace => WaitsFor::Pace,

@@ -19,6 +19,8 @@ mod again;
 mod auto_traits;
 mod batching;
 mod cancel;
+#[cfg(all(feature = "quota", feature = "testing"))]
+mod circle;
 mod errors;
 mod figures;
 mod foreign_bugs;

@@ -6,6 +6,9 @@
 //!
 //! Rows that speak of what an answer says, and not of what a limiter makes of it, are not here: UB5 (forms of
 //! `Retry-After`), UB10 (one resolver for all statuses), UB15 (redaction), the header's part of UB8, the presets of UB16.
+//! What quota, hints and batcher do together is in `circle.rs`; that every row has a test, in `tidy.rs`.
+
+mod random;
 
 use std::{
     num::NonZeroUsize,
@@ -357,6 +360,58 @@ async fn ub11_refusals_of_calls_that_were_under_way_together_count_as_one() {
     quota.acquire().await.unwrap();
     let next = quota.refused();
     assert!(next <= 2 * SECOND);
+}
+
+/// After a wait that was guessed one call goes and finds out, whoever shares the quota: what it was refused for may not
+/// be over, and a herd would be refused each time.
+#[tokio::test(start_paused = true)]
+async fn ub11_ub14_after_a_guess_one_call_finds_out_and_the_others_wait_for_it() {
+    let quota = Quota::unlimited().backoff(SECOND, 60 * SECOND).seed(3).build().unwrap();
+    // the first tick of the timer at which it is over
+    let over = |wait: Duration| Instant::now() + ms(wait.as_nanos().div_ceil(1_000_000) as u64);
+    quota.acquire().await.unwrap();
+    let mut opens = over(quota.refused());
+    let mut waits: Vec<_> = (0..5).map(|_| Box::pin(quota.acquire())).collect();
+    assert_pending(&mut waits);
+    let mut waits = waits.into_iter();
+    waits.next().unwrap().await.unwrap();
+    assert_eq!(Instant::now(), opens);
+    assert!(
+        matches!(quota.try_acquire(), Err(QuotaError::TooLate { earliest }) if earliest <= opens),
+        "nobody knows when"
+    );
+    assert_eq!((quota.view().waits_for, quota.view().waiting), (Some(WaitsFor::Backoff), 4));
+
+    // it is refused again: the next one goes when that wait is over
+    opens = over(quota.refused());
+    waits.next().unwrap().await.unwrap();
+    assert_eq!(Instant::now(), opens);
+
+    // it succeeds: all others go at once
+    sleep(ms(100)).await;
+    let mut late = Box::pin(quota.acquire());
+    assert!(poll(&mut late).is_pending());
+    quota.succeeded();
+    assert!(join_all(waits).await.iter().all(Result::is_ok) && late.await.is_ok());
+    assert_eq!(Instant::now(), opens + ms(100));
+
+    // nothing is heard of it: the others wait for as long as the wait could have been
+    opens = over(quota.refused());
+    quota.acquire().await.unwrap();
+    assert_eq!(Instant::now(), opens);
+    quota.acquire().await.unwrap();
+    assert_eq!(Instant::now(), opens + 2 * SECOND, "the second step, after a success took one back");
+    quota.acquire_n(100).await.unwrap();
+    assert_eq!(Instant::now(), opens + 2 * SECOND, "and that once");
+}
+
+/// Where a window explains the refusal nothing has to be found out.
+#[tokio::test(start_paused = true)]
+async fn ub06_a_wait_that_is_explained_is_no_guess() {
+    let quota = Quota::per_second(3).build().unwrap();
+    through(&quota, 3).await;
+    assert_eq!(quota.refused(), SECOND);
+    assert_eq!(through(&quota, 3).await, [SECOND; 3]);
 }
 
 /// R7 through the face: over many seeds, the mean wait never falls, and a window that explains it is its floor.

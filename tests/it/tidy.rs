@@ -271,6 +271,41 @@ fn every_promise_has_a_test_that_bears_its_number() {
     }
 }
 
+/// Rows of other limiters' defects that are ours to do better, and the properties of a limiter.
+#[test]
+fn every_row_and_property_of_a_limiter_has_a_test_that_bears_its_name() {
+    let mut tests: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (path, text) in files("tests") {
+        let mut is_test = false;
+        for line in text.lines().map(str::trim) {
+            if let Some((_, name)) = line.split_once("fn ").filter(|(before, _)| matches!(*before, "" | "async ")) {
+                let name = name.split(['(', '<']).next().unwrap_or_default();
+                for part in name.split('_').take_while(|part| part.bytes().any(|byte| byte.is_ascii_digit())) {
+                    if is_test {
+                        tests.entry(part.to_owned()).or_default().push(format!("{name} in {}", module(&path)));
+                    }
+                }
+                is_test = false;
+            }
+            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        }
+    }
+    let rows = |name: &'static str, last| (1..=last).map(move |number| format!("{name}{number:02}"));
+    let all: Vec<_> = rows("ua", 7).chain(rows("ub", 16)).chain(rows("r", 12)).collect();
+    for row in &all {
+        let held_by = tests.get(row).map_or(&[][..], Vec::as_slice);
+        println!(
+            "{}: {} tests, such as {}",
+            row.to_uppercase(),
+            held_by.len(),
+            held_by.first().map_or("none", |test| test)
+        );
+    }
+    let without: Vec<_> = all.iter().filter(|row| !tests.contains_key(*row)).collect();
+    assert!(without.is_empty(), "no test bears the name of {without:?}");
+    assert_eq!(all.len(), 7 + 16 + 12);
+}
+
 #[test]
 fn p19_the_crate_forbids_unsafe_code() {
     let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();

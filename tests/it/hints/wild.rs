@@ -79,7 +79,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3_000))]
     /// Nothing panics, no wait is zero, what is refused is longer than what is accepted, and none waits longer.
     #[test]
-    fn p16_whatever_is_sent_the_hint_is_sound(
+    fn p16_r09_whatever_is_sent_the_hint_is_sound(
         status in prop_oneof![Just(429), Just(403), Just(503), Just(200), Just(400), any::<u16>()],
         headers in proptest::collection::vec((proptest::sample::select(&NAMES[..]), value()), 0..8),
         body in body(),

@@ -39,6 +39,12 @@
 //! trait Gate                                        async pass(&Want) -> Result<Permit, Refused>
 //! Want     keys()  weight()                         read it again when you grant
 //! Permit   all()  keys(n)  with(n, |sent| ..)       Refused::new(retry_after)
+//! Quota    per_second(n)  per_minute(n)  window(n, per)  bucket(size, rate)  unlimited()   [feature `quota`]: a gate
+//!   .and(other)  .per_key()  .max_server_wait(d)  .backoff(base, cap)  .seed(n)  .build() -> Result<Quota, ConfigError>
+//!   acquire().await  acquire_n(n).await  acquire_within(n, d).await  try_acquire()  blocking_acquire(n)
+//!                                                   -> Result<(), QuotaError>
+//!   pause_for(d)  pause_until(at)  pace_for(d)  refused() -> Duration  succeeded()         what the upstream says
+//!   change(to) -> Result<(), ConfigError>           run_rate(span)  view() -> QuotaView
 //!
 //! trait Store<K, V, E>                              get(&K) -> Option<Stored<V, E>>  put(K, Stored<V, E>)  remove(&K)
 //!                                                   clear()  max_entries() -> Option<usize>
@@ -54,6 +60,15 @@
 //!   is_not_found()  is_retryable()  outcome() -> Outcome
 //! Stats    gets joins loads keys_sent ..            keys_per_load()  outcome(Outcome)  loads_for(Reason)
 //! Times    queue_time and load_time of Stats        count()  mean()  max()  quantile(0.99)
+//!
+//! hints                                             feature `quota`
+//!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
+//!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! testing                                           feature `testing`
+//!   Scripted::new(|&key| ..).then(Step).verdict(..)  assert_batches(..)  assert_loads(n)  batches()  keys_per_load()
+//!   Step::{answer, with, fail, unprocessed, panic, hang}().after(d)
+//!   Upstream::new(seed).limit(Limit).speech(Speech).poison(..) ..  call(&ids, at) -> Reply  books() -> Books
+//!   Simulated::new(upstream)  request(&ids).await  serve(listener).await
 //! ```
 //!
 //! `K: Hash + Eq + Clone + Send + Sync + 'static`, `V: Clone + Send + Sync + 'static`, `E: Send + Sync + 'static`. An
@@ -75,12 +90,13 @@
 //! * [P12](docs::promises#p12-overload-is-quick-and-forgets): overload is refused at once and forgotten at once.
 //! * [P13](docs::promises#p13-freshness): after `invalidate` no get sees what a load found out before.
 //! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
+//! * [P15](docs::promises#p15-quota-holds): a quota is exact, and a wait that is dropped costs nothing.
 //! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
 //! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
 //! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
 //!
-//! P15 (quotas) and P16 (the network) belong to parts that this version does not have.
+//! P16 (the network) belongs to parts that this version does not have.
 //!
 //! # Read on
 //!
@@ -128,9 +144,18 @@ mod spans;
 mod store;
 mod stream;
 mod sync;
+// layer 2: around the engine
+#[cfg(feature = "quota")]
+pub mod hints;
+#[cfg(feature = "quota")]
+mod quota;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub mod docs;
 
+#[cfg(feature = "quota")]
+pub use crate::quota::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
 pub use crate::{
     answers::Answers,
     batcher::{Batcher, WeakBatcher},

@@ -15,6 +15,7 @@ pub mod promises {
 
 pub mod design {
     #![doc = include_str!("design.md")]
+    #![doc = include_str!("dispatch.svg")]
 }
 
 pub mod changelog {

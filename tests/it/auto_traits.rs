@@ -127,6 +127,24 @@ fn settings_and_figures() {
     }
 }
 
+#[cfg(feature = "quota")]
+#[test]
+fn quotas() {
+    use multiget::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
+    table! {
+        Quota => "Send Sync Unpin Clone Debug";
+        QuotaBuilder => "Send Sync Unpin Clone Debug";
+        QuotaError => "Send Sync Unpin Clone Debug Error";
+        QuotaView => "Send Sync Unpin Clone Debug";
+        LimitView => "Send Sync Unpin Clone Debug";
+        WaitsFor => "Send Sync Unpin Clone Debug";
+    }
+    let quota = Quota::unlimited().build().unwrap();
+    let futures: [Box<dyn Send>; 2] =
+        [Box::new(quota.acquire()), Box::new(quota.acquire_within(2, std::time::Duration::ZERO))];
+    drop(futures);
+}
+
 /// Nothing borrows from the batcher, and the futures of its async functions can be spawned. That this compiles is the
 /// test.
 #[test]
@@ -180,4 +198,40 @@ fn the_source_of_an_error_can_be_downcast() {
     assert!(Error::<AnyError>::NotFound.source().is_none());
     let boxed: Box<dyn StdError + Send + Sync> = Box::new(key);
     assert!(boxed.is::<Error<AnyError>>());
+}
+
+#[cfg(feature = "quota")]
+#[test]
+fn hints() {
+    use multiget::hints::{Dialect, Hint, Reading, Resolver, Response, Scope};
+
+    table! {
+        Dialect => "Send Sync Unpin Clone Debug";
+        Hint => "Send Sync Unpin Clone Debug";
+        Reading => "Send Sync Unpin Clone Debug";
+        Resolver => "Send Sync Unpin Clone Debug";
+        Response<'static> => "Send Sync Unpin Clone Debug";
+        Scope => "Send Sync Unpin Clone Debug";
+    }
+}
+
+#[cfg(feature = "testing")]
+#[test]
+fn testing() {
+    use multiget::testing::{Batch, Books, Limit, Reply, Scripted, Simulated, Speech, Step, Upstream};
+
+    table! {
+        Batch<u32> => "Send Sync Unpin Clone Debug";
+        Books => "Send Sync Unpin Clone Debug";
+        Limit => "Send Sync Unpin Clone Debug";
+        Reply => "Send Sync Unpin Clone Debug";
+        Scripted<u32, u32> => "Send Sync Unpin Clone Debug";
+        Scripted<u32, Cell<u32>> => "Send Sync Unpin Clone Debug";
+        Scripted<Plain, Plain, Plain> => "Send Sync Unpin Clone Debug";
+        Simulated => "Send Sync Unpin Clone Debug";
+        Speech => "Send Sync Unpin Clone Debug";
+        Step<u32, u32> => "Send Unpin Debug";
+        Step<Plain, Plain, Plain> => "Send Unpin Debug";
+        Upstream => "Send Sync Unpin Clone Debug";
+    }
 }

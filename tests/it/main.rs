@@ -23,6 +23,8 @@ mod errors;
 mod figures;
 mod foreign_bugs;
 mod gates;
+#[cfg(feature = "quota")]
+mod hints;
 mod ill;
 mod isolate;
 mod joining;
@@ -30,12 +32,16 @@ mod kit;
 mod nested;
 mod overload;
 mod panic;
+#[cfg(feature = "quota")]
+mod quota;
 mod shutdown;
 mod spans;
 mod store;
 mod stream;
 mod support;
 mod tenants;
+#[cfg(feature = "testing")]
+mod testing;
 mod tidy;
 mod time;
 mod weights;

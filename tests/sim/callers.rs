@@ -1,6 +1,7 @@
 //! Those who ask: calls that write down what becomes of them, and tasks that treat them well or badly.
 
 use std::{
+    any::Any,
     future::poll_fn,
     pin::Pin,
     sync::{
@@ -36,7 +37,7 @@ pub(crate) struct Desk {
 
 /// A handle that is counted.
 pub(crate) struct Handle {
-    sim: Sim,
+    pub(crate) sim: Sim,
     desk: Arc<Desk>,
 }
 
@@ -146,7 +147,7 @@ enum Stage {
 /// The future of a call, which writes down what becomes of it.
 pub(crate) struct Watch {
     log: Log,
-    inside: Option<u64>,
+    inside: Option<(usize, u64)>,
     get: usize,
     batcher: usize,
     kind: Kind,
@@ -156,7 +157,7 @@ pub(crate) struct Watch {
     call: Call,
 }
 
-fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
+pub(crate) fn outcome(result: Result<Option<Value>, Error<Ill>>) -> Outcome {
     match result {
         Ok(Some(value)) => Outcome::Found(value.0),
         Ok(None) | Err(Error::NotFound) => Outcome::Absent,
@@ -253,30 +254,30 @@ impl Drop for Watch {
     }
 }
 
-/// What a loader needs to ask its own batcher.
+/// What a load asks: which batcher, how, and for which keys.
+pub(crate) type Asks = Vec<(usize, Kind, Vec<u32>)>;
+
+/// What a loader needs to ask its own batcher, and others.
 #[derive(Default)]
-pub(crate) struct Inside {
-    desk: OnceLock<Arc<Desk>>,
-    gets: OnceLock<Arc<AtomicUsize>>,
-}
+pub(crate) struct Inside(OnceLock<(Vec<Arc<Desk>>, Scene)>);
 
 impl Inside {
-    pub(crate) fn open(&self, desk: Arc<Desk>, gets: Arc<AtomicUsize>) {
-        assert!(self.desk.set(desk).is_ok() && self.gets.set(gets).is_ok());
+    pub(crate) fn open(&self, desks: Vec<Arc<Desk>>, scene: Scene) {
+        assert!(self.0.set((desks, scene)).is_ok());
     }
 
-    /// The calls that a load makes; none if the batcher is gone.
-    pub(crate) fn ask(&self, load: u64, asks: &[(Kind, u32)], hashes: u32) -> Vec<Watch> {
-        let Some((handle, gets)) = self.desk.get().and_then(Desk::handle).zip(self.gets.get()) else {
-            return Vec::new();
-        };
-        let watch = |(kind, key): &(Kind, u32)| {
-            let get = gets.fetch_add(1, Ordering::Relaxed);
-            let mut watch = Watch::new(&handle, get, *kind, vec![*key], true, hashes);
+    /// The calls that a load of a batcher makes, of those that are not gone.
+    pub(crate) fn ask(&self, load: (usize, u64), asks: &Asks) -> Vec<Watch> {
+        let Some((desks, scene)) = self.0.get() else { return Vec::new() };
+        let is_asked = |desk: &&Arc<Desk>| asks.iter().any(|(batcher, ..)| *batcher == desk.batcher);
+        let handles: Vec<_> = desks.iter().filter(is_asked).filter_map(Desk::handle).collect();
+        let watch = |(batcher, kind, keys): &(usize, Kind, Vec<u32>)| {
+            let handle = handles.iter().find(|handle| handle.desk.batcher == *batcher)?;
+            let mut watch = scene.call(handle, *kind, keys.clone(), true);
             watch.inside = Some(load);
-            watch
+            Some(watch)
         };
-        asks.iter().map(watch).collect()
+        asks.iter().filter_map(watch).collect()
     }
 }
 
@@ -289,7 +290,7 @@ pub(crate) struct Scene {
     pub(crate) log: Log,
     pub(crate) calm: Arc<AtomicBool>,
     /// What is never polled again.
-    pub(crate) shelf: Arc<Mutex<Vec<Watch>>>,
+    pub(crate) shelf: Arc<Mutex<Vec<Box<dyn Any + Send>>>>,
     pub(crate) gets: Arc<AtomicUsize>,
 }
 
@@ -332,7 +333,7 @@ async fn polled_often(watch: &mut Watch, times: u64) -> bool {
     false
 }
 
-fn ms(ms: u64) -> Duration {
+pub(crate) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
@@ -404,7 +405,7 @@ async fn behave(scene: &Scene, rng: &mut Rng, manner: Manner, mut watch: Watch, 
         Manner::Park => {
             if !polled_often(&mut watch, rng.below(4) + 1).await {
                 scene.log.note(Event::Parked { get: watch.get });
-                scene.shelf.lock().unwrap().push(watch);
+                scene.shelf.lock().unwrap().push(Box::new(watch));
             }
         }
         Manner::Migrate => {
@@ -430,5 +431,18 @@ async fn behave(scene: &Scene, rng: &mut Rng, manner: Manner, mut watch: Watch, 
             join_all(asked).await.into_iter().for_each(Result::unwrap);
         }
         Manner::Burst => drop(join_all(std::iter::once(watch).chain(others)).await),
+    }
+}
+
+/// Asks all batchers for the same key at once, whose loads may then ask each other for it.
+pub(crate) async fn twins(scene: Scene, handles: Vec<Handle>) {
+    let mut rng = Rng::of(&[scene.world.seed, 17]);
+    for _ in 0..scene.world.steps {
+        sleep(ms(rng.below(scene.world.pause_ms + 1))).await;
+        if scene.calm.load(Ordering::Relaxed) {
+            return;
+        }
+        let key = scene.world.key(&mut rng);
+        join_all(handles.iter().map(|handle| scene.call(handle, Kind::Get, vec![key], true))).await;
     }
 }

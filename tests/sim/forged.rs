@@ -1,5 +1,9 @@
 //! An oracle is believed only if it was seen to object: logs that break one promise each, and one that breaks none.
 
+mod across;
+mod nested;
+mod streams;
+
 use crate::{
     log::{End, Entry, Event, How, Kind, Leaves, Outcome, PRIMED, Retries, Rules, Said, Seen, Stamp, Verdict},
     oracle::judge,
@@ -64,8 +68,12 @@ fn fine() -> Vec<(u64, Event)> {
 }
 
 fn verdict(rules: Rules, log: &[(u64, Event)]) -> &'static str {
+    judge_all(&[rules, RULES], log)
+}
+
+fn judge_all(rules: &[Rules], log: &[(u64, Event)]) -> &'static str {
     let log: Vec<_> = log.iter().map(|(at, event)| Entry { at: *at, event: event.clone() }).collect();
-    judge(&[rules, RULES], &log).map_or_else(|violation| violation.promise, |_| "fine")
+    judge(rules, &log).map_or_else(|violation| violation.promise, |_| "fine")
 }
 
 /// The fine log with one place replaced.
@@ -357,7 +365,7 @@ fn stats_that_do_not_add_up_are_seen() {
     assert_eq!(verdict(RULES, &adding(6, [Event::Stats { batcher: 0, seen }])), "stats");
 }
 
-// ---- asking again, taking apart, loads inside loads, weights -----------------------------------------------------
+// ---- asking again, taking apart, weights ---------------------------------------------------------------------------
 
 const AT_ONCE: Rules = Rules {
     leaves: Leaves::AtOnce,
@@ -528,70 +536,6 @@ fn p06_two_pieces_at_a_time_are_seen() {
     // another load has no slot while the pieces go on
     let other = [&log[..4], &[(0, get(1, 7)), (0, started(2, &[7]))]].concat();
     assert_eq!(verdict_of(&other), "P6");
-}
-
-fn inside(get: usize, key: u32, load: u64) -> Event {
-    Event::Asked { get, batcher: 0, inside: Some(load), kind: Kind::Get, keys: vec![key], prompt: true }
-}
-
-#[test]
-fn p02_p06_nested_loads_that_wait_share_or_close_a_ring_are_seen() {
-    let rules = Rules { limit: 2, capacity: 2, ..AT_ONCE };
-    let fine = [
-        (0, get(0, 1)),
-        (0, started(0, &[1])),
-        (0, get(1, 7)), // waits for the slot
-        (0, inside(2, 2, 0)),
-        (0, started(1, &[2])), // needs none
-        (1, answered(1, &[2])),
-        (1, ended(2, value(1, 2, 0))),
-        (1, answered(0, &[1])),
-        (1, ended(0, value(0, 1, 0))),
-        (1, started(2, &[7])),
-        (1, answered(2, &[7])),
-        (1, ended(1, value(2, 7, 0))),
-        (1, Event::Quiet),
-    ];
-    assert_eq!(verdict(rules, &fine), "fine");
-    let with = |place: usize, event: Event| {
-        let mut log = fine.to_vec();
-        log[place].1 = event;
-        verdict(rules, &log)
-    };
-    assert_eq!(with(4, started(1, &[2, 7])), "P5"); // with an ordinary key
-    assert_eq!(with(4, started(1, &[7])), "P6"); // an ordinary one without a slot
-    assert_eq!(verdict(Rules { slots: 2, ..rules }, &with_at(&fine, 4, started(1, &[7]))), "P5"); // before the nested one
-    let mut late = fine.to_vec();
-    late[4].0 = 1;
-    assert_eq!(verdict(rules, &late), "P5");
-    // `Cycle` where there is none, and none where there is one
-    assert_eq!(with(6, ended(2, Outcome::Cycle)), "P2");
-    let own = [(0, get(0, 1)), (0, started(0, &[1])), (0, inside(1, 1, 0))];
-    let told = [&own[..], &[(0, ended(1, Outcome::Cycle)), (0, answered(0, &[1])), (0, ended(0, value(0, 1, 0)))]];
-    assert_eq!(verdict(rules, &[told.concat(), vec![(0, Event::Quiet)]].concat()), "fine");
-    let waits = [&own[..], &[(0, answered(0, &[1])), (0, ended(1, value(0, 1, 0)))]].concat();
-    assert_eq!(verdict(rules, &waits), "P2");
-    // no get inside a load is refused for want of room
-    assert_eq!(with(6, ended(2, Outcome::Overloaded)), "P12");
-}
-
-fn with_at(log: &[(u64, Event)], place: usize, event: Event) -> Vec<(u64, Event)> {
-    let mut log = log.to_vec();
-    log[place].1 = event;
-    log
-}
-
-#[test]
-fn p06_a_load_inside_seventeen_others_is_seen() {
-    let log = |deepest: u32| {
-        let mut log = vec![(0, get(0, 0)), (0, started(0, &[0]))];
-        for depth in 1..=deepest {
-            let load = u64::from(depth);
-            log.extend([(0, inside(depth as usize, depth, load - 1)), (0, started(load, &[depth]))]);
-        }
-        verdict_of(&log)
-    };
-    assert_eq!((log(16), log(17)), ("P2", "P6")); // fine, but for the end
 }
 
 #[test]

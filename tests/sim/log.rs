@@ -92,6 +92,40 @@ pub(crate) enum How {
     Dropped,
 }
 
+/// What becomes of a stream of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Flow {
+    /// Its first poll is about to begin. `prompt`: as with a call.
+    Asked {
+        prompt: bool,
+    },
+    /// A poll begins.
+    Polled,
+    /// The source gives it a key, which is asked for as this get.
+    Pulled {
+        get: usize,
+        key: u32,
+    },
+    /// The source has no key now.
+    Idle,
+    /// The source has no key any more.
+    SourceOver,
+    /// A poll is over, with an item.
+    Gave {
+        key: u32,
+        outcome: Outcome,
+    },
+    /// A poll is over, with nothing. `tired`: its task has used up its budget.
+    Pending {
+        tired: bool,
+    },
+    Ended,
+    /// Dropped unfinished.
+    Dropped,
+    /// Not polled again until the end of the case.
+    Parked,
+}
+
 /// What `stats()` showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Seen {
@@ -115,9 +149,9 @@ pub(crate) struct Seen {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     /// The first poll of a call begins. `prompt`: its caller polls it whenever it is woken, until it is ready. `inside`:
-    /// the load of the same batcher that asks.
+    /// the load that asks, after its batcher.
     Asked {
-        inside: Option<u64>,
+        inside: Option<(usize, u64)>,
         get: usize,
         batcher: usize,
         kind: Kind,
@@ -135,6 +169,11 @@ pub(crate) enum Event {
     /// Not polled again until the end of the case.
     Parked {
         get: usize,
+    },
+    Stream {
+        stream: usize,
+        batcher: usize,
+        what: Flow,
     },
     /// The loader was called. `of`: the first load of the same task, if this is not it.
     Started {

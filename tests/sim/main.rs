@@ -21,6 +21,7 @@ mod callers;
 mod forged;
 mod log;
 mod oracle;
+mod streams;
 mod upstream;
 mod world;
 
@@ -42,9 +43,10 @@ use tokio::{
 };
 
 use crate::{
-    callers::{Desk, Handle, Inside, Scene, caller},
+    callers::{Desk, Handle, Inside, Scene, caller, twins},
     log::{Entry, Event, Kind, Log, hash},
     oracle::{Tally, Violation, judge},
+    streams::streamer,
     world::{Cut, World},
 };
 
@@ -90,16 +92,20 @@ async fn case(world: World, entries: &mut Vec<Entry>) {
         shelf: Arc::new(Mutex::default()),
         gets: Arc::new(AtomicUsize::new(0)),
     };
-    let open = |batcher| {
-        let inside = Arc::new(Inside::default());
-        let handle = Handle::new(upstream::build(&world, batcher, &log, &scene.calm, &inside), batcher, &log);
-        inside.open(handle.desk(), Arc::clone(&scene.gets));
-        handle
-    };
+    let inside = Arc::new(Inside::default());
+    let open = |batcher| Handle::new(upstream::build(&world, batcher, &log, &scene.calm, &inside), batcher, &log);
     let mut handles: Vec<_> = (0..world.batchers.len()).map(open).collect();
     let desks: Vec<_> = handles.iter().map(Handle::desk).collect();
-    let callers: Vec<_> =
+    inside.open(desks.clone(), scene.clone());
+    let mut callers: Vec<_> =
         (0..world.callers).map(|number| tokio::spawn(caller(scene.clone(), number, handles.clone()))).collect();
+    if let Some(shape) = world.streams {
+        let task = |number| tokio::spawn(streamer(scene.clone(), shape, number, handles.clone()));
+        callers.extend((0..shape.tasks.min(world.callers)).map(task));
+    }
+    if world.crosses {
+        callers.push(tokio::spawn(twins(scene.clone(), handles.clone())));
+    }
     handles.retain(|handle| world.batchers[handle.desk().batcher].kept);
 
     for _ in 0..200 {
@@ -205,8 +211,8 @@ fn shrink(seed: u64, broken: &Violation, mut cut: Cut) -> (Cut, Violation) {
         smaller.extend(halves(cut.callers).map(|callers| Cut { callers, ..cut }));
         smaller.extend(halves(cut.steps).map(|steps| Cut { steps, ..cut }));
         smaller.extend(halves(cut.batchers).map(|batchers| Cut { batchers, ..cut }));
-        smaller.extend((0..20).map(|bit| Cut { faults: cut.faults & 0xf_ffff & !(1 << bit), ..cut }));
-        smaller.extend((0..9).map(|bit| Cut { manners: cut.manners & 0x1ff & !(1 << bit), ..cut }));
+        smaller.extend((0..21).map(|bit| Cut { faults: cut.faults & 0x1f_ffff & !(1 << bit), ..cut }));
+        smaller.extend((0..10).map(|bit| Cut { manners: cut.manners & 0x3ff & !(1 << bit), ..cut }));
         let found = smaller.into_iter().filter(|smaller| *smaller != cut).find_map(|smaller| {
             tries += 1;
             (tries < 300).then_some(())?;
@@ -271,7 +277,8 @@ fn p01_p02_p03_p04_p05_p06_p07_p08_p10_p11_p12_p13_p14_p17_hold_in_every_seeded_
     assert!(seeds > 0 && sum.values > 0, "no case ran");
     println!(
         "simulation: {seeds} cases, {:.0} virtual seconds, {} loads, {} calls, {} outcomes checked, {} values, {} hits, {} bounds, \
-         {} asked again, {} isolations, {} nested loads, {} cycles, {} unprocessed, {} beyond budget, {} cut by weight, {} cycles by moving",
+         {} asked again, {} isolations, {} nested loads, {} cycles, {} unprocessed, {} beyond budget, {} cut by weight, {} cycles by moving, \
+         {} streamed, {} asked across batchers, {} rings not seen",
         sum.micros as f64 / 1e6,
         sum.loads,
         sum.calls,
@@ -287,6 +294,9 @@ fn p01_p02_p03_p04_p05_p06_p07_p08_p10_p11_p12_p13_p14_p17_hold_in_every_seeded_
         sum.unbudgeted,
         sum.weighed,
         sum.moved,
+        sum.streamed,
+        sum.crossed,
+        sum.unseen,
     );
 }
 

@@ -6,11 +6,14 @@
 mod flights;
 mod model;
 mod nested;
+mod streams;
+mod tally;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
-use self::model::Model;
-use crate::log::{End, Entry, Event, Kind, Outcome, PRIMED, Rules, Stamp};
+pub(crate) use self::tally::Tally;
+use self::{model::Model, nested::Chain, streams::Stream};
+use crate::log::{End, Entry, Event, Flow, Kind, Outcome, PRIMED, Rules, Stamp};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Violation {
@@ -18,49 +21,6 @@ pub(crate) struct Violation {
     /// The place in the log; its length if something is missing at the end.
     pub(crate) place: usize,
     pub(crate) text: String,
-}
-
-/// What was checked.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Tally {
-    pub(crate) calls: u64,
-    pub(crate) outcomes: u64,
-    pub(crate) values: u64,
-    pub(crate) hits: u64,
-    pub(crate) loads: u64,
-    pub(crate) bounds: u64,
-    pub(crate) micros: u64,
-    /// Keys that were asked again, loads that were taken apart, loads inside loads, gets that closed a ring.
-    pub(crate) again: u64,
-    pub(crate) isolated: u64,
-    pub(crate) nested: u64,
-    pub(crate) cycles: u64,
-    /// Keys given up as unprocessed, for want of budget, and batches that weight made smaller.
-    pub(crate) unprocessed: u64,
-    pub(crate) unbudgeted: u64,
-    pub(crate) weighed: u64,
-    /// Rings that waiters closed as they moved.
-    pub(crate) moved: u64,
-}
-
-impl std::ops::AddAssign for Tally {
-    fn add_assign(&mut self, other: Self) {
-        self.calls += other.calls;
-        self.outcomes += other.outcomes;
-        self.values += other.values;
-        self.hits += other.hits;
-        self.loads += other.loads;
-        self.bounds += other.bounds;
-        self.micros += other.micros;
-        self.again += other.again;
-        self.isolated += other.isolated;
-        self.nested += other.nested;
-        self.cycles += other.cycles;
-        self.unprocessed += other.unprocessed;
-        self.unbudgeted += other.unbudgeted;
-        self.weighed += other.weighed;
-        self.moved += other.moved;
-    }
 }
 
 type Verdict = Result<(), (&'static str, String)>;
@@ -92,8 +52,8 @@ enum State {
 #[expect(clippy::struct_excessive_bools, reason = "each says something else")]
 struct Call {
     batcher: usize,
-    /// The flight inside which it is asked.
-    inside: Option<u64>,
+    /// The flight inside which it is asked, and those that wait for it.
+    inside: Option<Rc<Chain>>,
     kind: Kind,
     keys: Vec<u32>,
     seats: Vec<(u32, Seat)>, // of distinct keys
@@ -111,6 +71,7 @@ struct Call {
 pub(crate) struct Oracle {
     models: Vec<Model>,
     calls: BTreeMap<usize, Call>,
+    streams: BTreeMap<usize, Stream>,
     quiet: bool,
     /// By when all must be at rest, once the faults have stopped.
     rest: Option<u64>,
@@ -122,7 +83,9 @@ pub(crate) struct Oracle {
 pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> {
     let mut oracle = Oracle::new(rules);
     for (place, entry) in log.iter().enumerate() {
-        if let Event::Asked { batcher: of, .. } = &entry.event {
+        if let Event::Asked { batcher: of, .. } | Event::Stream { batcher: of, what: Flow::Pulled { .. }, .. } =
+            &entry.event
+        {
             let looked = log[place + 1..].iter().map_while(|entry| match &entry.event {
                 Event::Looked { batcher, key, got } if batcher == of => Some((*key, *got)),
                 _ => None,
@@ -140,9 +103,9 @@ pub(crate) fn judge(rules: &[Rules], log: &[Entry]) -> Result<Tally, Violation> 
 
 impl Oracle {
     fn new(rules: &[Rules]) -> Self {
-        let models = rules.iter().map(Model::new).collect();
-        let (calls, looked) = (BTreeMap::new(), Vec::new());
-        Self { models, calls, quiet: false, rest: None, tally: Tally::default(), looked }
+        let models = rules.iter().enumerate().map(|(number, rules)| Model::new(number, rules)).collect();
+        let (calls, streams, looked) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { models, calls, streams, quiet: false, rest: None, tally: Tally::default(), looked }
     }
 
     /// What follows from any event.
@@ -170,9 +133,10 @@ impl Oracle {
         }
         match event {
             Event::Asked { get, batcher, inside, kind, keys, prompt } => {
-                let inside = inside.and_then(|load| Some(self.models[*batcher].loads.get(&load)?.flight));
-                self.asked(at, *get, *batcher, inside, *kind, keys, *prompt)?;
-                self.models[*batcher].no_ring(&self.calls, *batcher)
+                let chain = |(of, load): (usize, u64)| self.models[of].chain_of(load);
+                self.asked(at, *get, *batcher, inside.and_then(chain), *kind, keys, *prompt)?;
+                self.crosses(*get);
+                self.models[*batcher].no_ring(&self.calls)
             }
             Event::Ended { get, with } => self.ended(at, *get, with),
             Event::Dropped { get } => self.leave(at, *get, State::Dropped),
@@ -180,13 +144,14 @@ impl Oracle {
                 self.call(*get)?.parked = true;
                 Ok(())
             }
+            Event::Stream { stream, batcher, what } => self.flows(at, *stream, *batcher, *what),
             Event::Started { batcher, load, of, keys } => match of {
                 None => self.started(at, *batcher, *load, keys),
                 Some(flight) => self.piece_started(at, *batcher, *flight, *load, keys),
             },
             Event::Over { batcher, load, how } => {
                 self.over(at, *batcher, *load, how)?;
-                self.models[*batcher].no_ring(&self.calls, *batcher)
+                self.models[*batcher].no_ring(&self.calls)
             }
             Event::GateAsked { batcher, gate, of } => {
                 let model = &mut self.models[*batcher];
@@ -305,7 +270,7 @@ impl Oracle {
         at: u64,
         get: usize,
         batcher: usize,
-        inside: Option<u64>,
+        inside: Option<Rc<Chain>>,
         kind: Kind,
         keys: &[u32],
         prompt: bool,
@@ -338,12 +303,12 @@ impl Oracle {
         if ended {
             distinct.clear(); // nothing is loaded for it
         }
+        // that a get of one key would wait for itself says nothing of the others
+        let closes = |key: &u32| inside.as_ref().is_some_and(|chain| model.closes_ring(*key, chain, &self.calls));
+        let rings: Vec<_> = distinct.iter().map(|(key, _)| *key).filter(closes).collect();
+        distinct.retain(|(key, _)| !rings.contains(key));
         let refused = match () {
-            () if distinct.is_empty() => None,
-            () if inside.is_some() => inside.and_then(|flight| {
-                let cycle = distinct.iter().any(|(key, _)| model.closes_ring(*key, flight, &self.calls));
-                cycle.then_some(Outcome::Cycle)
-            }),
+            () if distinct.is_empty() || inside.is_some() => None,
             () if model.closed => Some(Outcome::Closed),
             () if model.waiting + distinct.len() > model.rules.capacity => Some(Outcome::Overloaded),
             () => None,
@@ -352,10 +317,13 @@ impl Oracle {
             hits.clear();
         }
         self.tally.calls += 1;
-        self.tally.cycles += u64::from(refused == Some(Outcome::Cycle));
+        self.tally.cycles += rings.len() as u64;
         self.tally.hits += hits.len() as u64;
         model.seen.store_hits += hits.len() as u64;
-        let mut bound = (ended || distinct.is_empty() && hit).then_some(at);
+        model.seen.gets += keys.iter().filter(|key| rings.contains(key)).count() as u64;
+        hits.extend(rings.into_iter().map(|key| (key, Seat::Answered(Outcome::Cycle))));
+        let ended = hits.iter().any(|(_, seat)| matches!(seat, Seat::Answered(outcome) if kind.fails(outcome)));
+        let mut bound = (ended || distinct.is_empty() && !hits.is_empty()).then_some(at);
         if refused.is_some() {
             let of_hits = |key: &&u32| hits.iter().any(|(known, _)| known == *key);
             model.seen.gets += (keys.len() - keys.iter().filter(of_hits).count()) as u64;
@@ -366,7 +334,7 @@ impl Oracle {
             for (key, seat) in &mut distinct {
                 *seat = model.sit(*key, at);
             }
-            model.wait(inside, distinct.len());
+            model.wait(inside.is_some(), distinct.len());
             model.nests |= inside.is_some();
             model.calls.push(get);
             if bound.is_none() && !distinct.iter().any(|(_, seat)| matches!(seat, Seat::Held(_))) {
@@ -477,12 +445,13 @@ impl Oracle {
         let call = self.call(get)?;
         hold(!matches!(call.state, State::Ended | State::Dropped), "P1", || format!("call {get} ended before"))?;
         call.state = state;
-        let (batcher, inside, seats) = (call.batcher, call.inside, std::mem::take(&mut call.seats));
+        let (batcher, is_nested, seats) = (call.batcher, call.inside.is_some(), std::mem::take(&mut call.seats));
         let model = &mut self.models[batcher];
         model.calls.retain(|known| *known != get);
+        model.left = seats.iter().map(|(key, _)| *key).collect();
         for (key, seat) in seats {
             if !matches!(seat, Seat::Answered(_)) {
-                model.answered(inside);
+                model.answered(is_nested);
             }
             let others =
                 model.calls.iter().any(|call| self.calls[call].seats.iter().any(|(k, s)| (*k, *s) == (key, seat)));
@@ -520,7 +489,7 @@ impl Oracle {
         for (key, seat) in &mut call.seats {
             if let Some(outcome) = told(*key, *seat) {
                 *seat = Seat::Answered(outcome);
-                model.answered(call.inside);
+                model.answered(call.inside.is_some());
             }
         }
         let answered = |(_, seat): &(u32, Seat)| matches!(seat, Seat::Answered(_));
@@ -563,6 +532,7 @@ impl Oracle {
             let waits = matches!(call.state, State::Waiting | State::Refused(_)) && (unanswered || !call.parked);
             hold(!waits, "P2", || format!("call {get} is still waiting: {:?}", call.seats))?;
         }
+        self.streams_rest()?;
         for (batcher, model) in self.models.iter().enumerate() {
             let rests = model.queue.is_empty() && model.running.is_empty() && model.spent.is_empty();
             hold(rests, "P2", || format!("batcher {batcher} does not rest"))?;

@@ -193,6 +193,13 @@ pub(crate) struct NestShape {
     pub(crate) deep: bool,
     /// Waits for the answers no longer than this; none: until they are there.
     pub(crate) patience_ms: Option<u64>,
+    /// Asks for several keys at once.
+    pub(crate) many: u64,
+    /// Asks another batcher, of so many.
+    pub(crate) crosses: u64,
+    pub(crate) batchers: usize,
+    /// Always asks for one of its own keys.
+    pub(crate) mutual: bool,
 }
 
 /// What batches may weigh.
@@ -242,6 +249,10 @@ impl Growth {
             asks: rng.pick(&[10, 30, 50]),
             deep: rng.percent(25),
             patience_ms: rng.pick(&[None, None, None, Some(0), Some(20)]),
+            many: if on[7] { 60 } else { 0 },
+            crosses: 0,
+            batchers: 1,
+            mutual: false,
         };
         let weights = WeightShape {
             builders: rng.pick(&[None, Some(1), Some(4), Some(12), Some(60)]),
@@ -284,6 +295,42 @@ pub(crate) struct Shape {
     pub(crate) kept: bool,
 }
 
+/// Streams of keys, beside the callers; chances in percent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StreamShape {
+    /// Tasks that run streams, one after another.
+    pub(crate) tasks: usize,
+    pub(crate) streams: usize,
+    /// Most keys of a source.
+    pub(crate) most: usize,
+    /// A source makes a key wait, for so long at most.
+    pub(crate) paced: u64,
+    pub(crate) pace_ms: u64,
+    pub(crate) panics: u64,
+    /// Somebody waits between two items.
+    pub(crate) slow: u64,
+    /// Somebody does not wait for the end.
+    pub(crate) leaves: u64,
+    /// The batcher is closed meanwhile.
+    pub(crate) closes: u64,
+}
+
+impl StreamShape {
+    fn draw(rng: &mut Rng) -> Self {
+        Self {
+            tasks: rng.pick(&[1, 1, 2, 3]),
+            streams: rng.pick(&[1, 2, 4]),
+            most: rng.pick(&[3, 12, 40, 100]),
+            paced: rng.pick(&[0, 10, 40, 100]),
+            pace_ms: rng.pick(&[0, 2, 20]),
+            panics: rng.pick(&[0, 0, 2]),
+            slow: rng.pick(&[0, 30]),
+            leaves: rng.pick(&[0, 40, 80]),
+            closes: rng.pick(&[0, 0, 0, 40]),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct World {
     pub(crate) seed: u64,
@@ -303,6 +350,9 @@ pub(crate) struct World {
     pub(crate) writes: u64,
     /// How far the clock is from a whole millisecond.
     pub(crate) skewed_micros: u64,
+    pub(crate) streams: Option<StreamShape>,
+    /// Loads ask other batchers.
+    pub(crate) crosses: bool,
 }
 
 /// A smaller case of the same seed: at most so many callers, steps and batchers, and only these faults and manners.
@@ -328,12 +378,20 @@ impl World {
             let growth = Growth::draw(&mut Rng::of(&[seed, 9, number]), cut);
             Shape::draw(&mut Rng::of(&[seed, 2, number]), cut, growth)
         };
-        let shapes = (0..batchers).map(shape).collect::<Vec<_>>();
+        let mut shapes = (0..batchers).map(shape).take(cut.batchers.max(1)).collect::<Vec<_>>();
+        let (mut of_crossing, batchers) = (Rng::of(&[seed, 16]), shapes.len());
+        let crosses = of_crossing.percent(20) && batchers > 1 && cut.faults & (1 << 20) != 0;
+        if crosses {
+            for shape in &mut shapes {
+                shape.cross(&mut of_crossing, batchers);
+            }
+        }
         let on = rng.next();
         let manners =
             Manner::ILL.into_iter().enumerate().filter(|(bit, _)| on & u64::from(cut.manners) & (1 << bit) != 0);
         let mut manners = manners.map(|(_, manner)| manner).collect::<Vec<_>>();
         manners.push(Manner::Await);
+        let (mut of_streams, may_stream) = (Rng::of(&[seed, 13]), cut.manners & (1 << Manner::ILL.len()) != 0);
         Self {
             seed,
             callers: rng.pick(&[1, 2, 3, 5, 8, 12, 20, 32]).min(cut.callers),
@@ -347,7 +405,9 @@ impl World {
             closes: rng.percent(15),
             writes: Rng::of(&[seed, 7]).pick(&[0, 10, 40, 80]),
             skewed_micros: rng.pick(&[0, 0, 137, 500, 999]),
-            batchers: shapes.into_iter().take(cut.batchers.max(1)).collect(),
+            batchers: shapes,
+            crosses,
+            streams: (of_streams.percent(20) && may_stream).then(|| StreamShape::draw(&mut of_streams)),
         }
     }
 
@@ -430,6 +490,15 @@ impl Shape {
             delay_ms: rng.pick(&[0, 1, 5, 30, 250]).min(timeout_ms.unwrap_or(250)),
             kept,
         }
+    }
+
+    /// Its loads ask the other batchers. A ring that is not seen ends with the timeout.
+    fn cross(&mut self, rng: &mut Rng, batchers: usize) {
+        self.timeout_ms.get_or_insert(1500);
+        let asks = NestShape { asks: 40, deep: false, patience_ms: None, many: 0, crosses: 0, batchers, mutual: false };
+        let asks = self.growth.nests.unwrap_or(asks);
+        let crosses = rng.pick(&[20, 50, 100]);
+        self.growth.nests = Some(NestShape { crosses, batchers, mutual: rng.percent(40), ..asks });
     }
 
     fn rules(&self, tick: u64) -> Rules {

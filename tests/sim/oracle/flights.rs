@@ -1,11 +1,15 @@
 //! How loads begin and end, what becomes of their keys, and how a batch is taken apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use super::{
     Oracle, Seat, Verdict, hold,
     model::{Flight, Load, SentBack, Tries},
     nested::DEEPEST,
+    streams::Stream,
 };
 use crate::log::{self, How, Outcome, Retries, Rules, Said, Stamp};
 
@@ -125,8 +129,8 @@ impl Oracle {
         if rules.gates == 0 {
             model.in_time(at, keys)?;
         }
-        let (chain, depth) = model.chain(load, keys, &self.calls);
-        hold(depth <= DEEPEST, "P6", || format!("load {load} is inside {depth} others"))?;
+        let chain = model.chain(load, keys, &self.calls);
+        hold(chain.depth <= DEEPEST, "P6", || format!("load {load} is inside {} others", chain.depth))?;
         let tries: BTreeMap<_, _> = model.queue.iter().map(|queued| (queued.key, queued.tries)).collect();
         let repeats = keys.iter().any(|key| tries[key].failed > 0);
         *(if repeats { &mut model.repeated } else { &mut model.firsts }) += 1;
@@ -140,8 +144,7 @@ impl Oracle {
             tries,
             dying: None,
             slot: !nested,
-            chain,
-            depth,
+            chain: Rc::new(chain),
             runs: true,
             loads: 1,
             allowed: 1,
@@ -393,7 +396,7 @@ impl Oracle {
                     self.models[batcher].find_nested(at, &self.calls);
                 }
             }
-            self.models[batcher].no_ring(&self.calls, batcher)?;
+            self.models[batcher].no_ring(&self.calls)?;
         }
         Ok(())
     }
@@ -408,7 +411,7 @@ impl Oracle {
         let rings = |get: &usize| {
             let call = &self.calls[get];
             let waits = call.seats.contains(&(key, Seat::Flying(name)));
-            waits && call.inside.is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
+            waits && call.inside.as_ref().is_some_and(|inside| model.closes_ring(key, inside, &self.calls))
         };
         let rings: Vec<_> = model.calls.iter().copied().filter(|get| !can_join && rings(get)).collect();
         for get in &rings {
@@ -451,13 +454,15 @@ impl Oracle {
 
     /// By when all is at rest if the faults stop now, as far as that is a number (P2).
     pub(super) fn bound_of_rest(&self, at: u64) -> Option<u64> {
+        let fresh: u64 = self.streams.values().map(Stream::fresh).sum();
         let mut bound = at + 1_000_000; // callers finish what they are at
         for model in &self.models {
             let (rules, window) = (model.rules, model.window().unwrap_or(100_000));
             let timeout = rules.timeout.filter(|_| rules.gates == 0)?;
             let keys = model.queue.len() + model.running.iter().map(|of| model.flights[of].keys.len()).sum::<usize>();
             let delays = UNPROCESSED_BACKOFF.1 + rules.retry.cap + 300_000;
-            bound += delays + (keys as u64 + 130 + 2 * u64::from(DEEPEST)) * (timeout + window + 2 * rules.tick);
+            bound +=
+                delays + (keys as u64 + fresh + 130 + 2 * u64::from(DEEPEST)) * (timeout + window + 2 * rules.tick);
         }
         Some(bound)
     }

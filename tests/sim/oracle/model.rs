@@ -1,8 +1,11 @@
 //! One batcher as the oracle sees it: what is queued, held and in flight, and when a batch may leave.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
-use super::{Call, Seat, Verdict, hold};
+use super::{Call, Seat, Verdict, hold, nested::Chain};
 use crate::log::{Leaves, Outcome, PRIMED, Rules, Seen, Stamp, weights};
 
 /// Keys may seem this much older than they are.
@@ -84,8 +87,7 @@ pub(super) struct Flight {
     pub(super) dying: Option<u64>,
     pub(super) slot: bool,
     /// The flights that wait for it, and itself.
-    pub(super) chain: BTreeSet<u64>,
-    pub(super) depth: u32,
+    pub(super) chain: Rc<Chain>,
     /// Whether a load of it runs.
     pub(super) runs: bool,
     pub(super) loads: u64,
@@ -103,6 +105,7 @@ impl Flight {
 
 /// What is known of one batcher.
 pub(super) struct Model {
+    pub(super) number: usize,
     pub(super) rules: Rules,
     pub(super) queue: Vec<Queued>,
     pub(super) held: Vec<Held>,
@@ -115,6 +118,8 @@ pub(super) struct Model {
     nested_waiting: usize,
     /// Some load has asked something.
     pub(super) nests: bool,
+    /// The keys of the call that left last, in their order.
+    pub(super) left: Vec<u32>,
     pub(super) closed: bool,
     pub(super) orphaned: bool,
     pub(super) slot_free_since: u64,
@@ -142,8 +147,9 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(rules: &Rules) -> Self {
+    pub(super) fn new(number: usize, rules: &Rules) -> Self {
         Self {
+            number,
             rules: *rules,
             queue: Vec::new(),
             held: Vec::new(),
@@ -154,6 +160,7 @@ impl Model {
             waiting: 0,
             nested_waiting: 0,
             nests: false,
+            left: Vec::new(),
             closed: false,
             orphaned: false,
             slot_free_since: 0,
@@ -178,13 +185,13 @@ impl Model {
 
     // ---- who waits ---------------------------------------------------------------------------------------------
 
-    pub(super) fn wait(&mut self, inside: Option<u64>, keys: usize) {
-        let count = if inside.is_some() { &mut self.nested_waiting } else { &mut self.waiting };
+    pub(super) fn wait(&mut self, is_nested: bool, keys: usize) {
+        let count = if is_nested { &mut self.nested_waiting } else { &mut self.waiting };
         *count += keys;
     }
 
-    pub(super) fn answered(&mut self, inside: Option<u64>) {
-        let count = if inside.is_some() { &mut self.nested_waiting } else { &mut self.waiting };
+    pub(super) fn answered(&mut self, is_nested: bool) {
+        let count = if is_nested { &mut self.nested_waiting } else { &mut self.waiting };
         *count -= 1;
     }
 

@@ -18,10 +18,13 @@ use tokio::{
 
 use super::{Behind, Id, Ill, Value, panic_as_planned};
 use crate::{
-    callers::Inside,
+    callers::{Asks, Inside},
     log::{Event, How, Kind, Said, Stamp, Verdict, weights},
     world::{Fault, NestShape, Rng, Shape, Twist},
 };
+
+/// So many loads may ask for several keys at once: it branches.
+const LOADS_OF_MANY: u64 = 100;
 
 pub(super) struct Upstream {
     behind: Behind,
@@ -87,9 +90,9 @@ impl Loader for Upstream {
         let fault = (!behind.is_calm() && !self.shape.faults.is_empty() && rng.percent(self.shape.ill))
             .then(|| rng.pick(&self.shape.faults));
         let asks = self.shape.growth.nests.filter(|_| !behind.is_calm()).map(|nests| {
-            let asks = asks(nests, &keys, &mut behind.rng(10, load));
-            let calls = move |inside: &Inside, hashes| inside.ask(load, &asks, hashes);
-            (nests, calls)
+            let many = if load < LOADS_OF_MANY { nests.many } else { 0 };
+            let asks = asks(NestShape { many, ..nests }, &keys, behind.batcher, &mut behind.rng(10, load));
+            (nests, asks)
         });
         let mut course = Course { behind, load, how: How::Dropped };
         if fault == Some(Fault::PanicAtOnce) {
@@ -99,9 +102,9 @@ impl Loader for Upstream {
         let (shape, inside) = (self.shape.clone(), Arc::clone(&self.inside));
         Box::pin(async move {
             let mut course = course; // dropped last
-            let hashes = shape.hashes;
-            if let Some((nests, calls)) = asks {
-                ask(nests, calls(&inside, hashes), &mut course.behind.rng(11, load)).await;
+            if let Some((nests, asks)) = asks {
+                let calls = inside.ask((course.behind.batcher, load), &asks);
+                ask(nests, calls, &mut course.behind.rng(11, load)).await;
             }
             run(&mut course, keys, shape, fault, rng).await
         })
@@ -134,27 +137,47 @@ impl Loader for Upstream {
     }
 }
 
-/// What a load asks its own batcher: parents, neighbours, keys of its own, anything.
-fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, u32)> {
+/// What a load asks its own batcher, or others: parents, neighbours, keys of its own, anything.
+fn asks(nests: NestShape, keys: &[Id], own: usize, rng: &mut Rng) -> Asks {
+    let whom = |rng: &mut Rng| match nests.crosses {
+        0 => own,
+        crosses if rng.percent(crosses) => (own + 1 + rng.up_to(nests.batchers - 2)) % nests.batchers,
+        _ => own,
+    };
     let first = keys.first().map_or(0, |id| id.key);
+    if nests.mutual {
+        // the other may be asked for it, too, and ask for it here
+        let own = keys[rng.up_to(keys.len() - 1)].key;
+        return vec![(whom(rng), rng.pick(&[Kind::Get, Kind::GetEach]), vec![own])];
+    }
+    if nests.deep && nests.many > 0 {
+        return vec![(whom(rng), Kind::GetEach, vec![first + 1, first, first + 1])];
+    }
     if nests.deep {
-        return vec![(Kind::Get, first + 1)];
+        return vec![(whom(rng), Kind::Get, vec![first + 1])];
     }
     if !rng.percent(nests.asks) {
         return Vec::new();
     }
-    let mut ask = || {
+    let key = |rng: &mut Rng| {
         let own = keys[rng.up_to(keys.len() - 1)].key;
-        let key = match rng.below(10) {
+        match rng.below(10) {
             0..4 => own / 2,
             4..6 => own + 1,
             6 => own,
             _ => rng.below(30) as u32,
-        };
-        (rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), key)
+        }
+    };
+    let mut ask = || {
+        if nests.many > 0 && rng.percent(nests.many) {
+            let keys = (0..=rng.up_to(3)).map(|_| key(rng)).collect();
+            return (whom(rng), rng.pick(&[Kind::GetEach, Kind::GetEach, Kind::GetMany, Kind::FindMany]), keys);
+        }
+        let one = key(rng);
+        (whom(rng), rng.pick(&[Kind::Get, Kind::Get, Kind::Get, Kind::Find, Kind::Reload]), vec![one])
     };
     let mut asks = vec![ask()];
-    if ask().1 % 3 == 0 {
+    if ask().2[0] % 3 == 0 {
         asks.extend([ask(), ask()]);
     }
     asks
@@ -162,8 +185,8 @@ fn asks(nests: NestShape, keys: &[Id], rng: &mut Rng) -> Vec<(Kind, u32)> {
 
 /// Waits for what it asks, or loses its patience.
 async fn ask(nests: NestShape, calls: Vec<crate::callers::Watch>, rng: &mut Rng) {
-    if rng.percent(40) {
-        sleep(Duration::from_millis(rng.below(5))).await;
+    if rng.percent(if nests.crosses > 0 { 80 } else { 40 }) {
+        sleep(Duration::from_millis(rng.below(if nests.crosses > 0 { 20 } else { 5 }))).await;
     }
     let all = join_all(calls);
     match nests.patience_ms {

@@ -1,0 +1,385 @@
+//! A limit of rate as a gate.
+//!
+//! Owns: the handle and what it is asked. Refuses to know: whose turn it is (`quota/turns.rs`, which is pure), locks and
+//! timers (`quota/wait.rs`).
+
+mod build;
+mod limits;
+mod line;
+mod refusals;
+mod sends;
+mod shut;
+mod turns;
+mod view;
+mod wait;
+
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+
+pub use self::{
+    build::QuotaBuilder,
+    view::{LimitView, QuotaView, WaitsFor},
+};
+use self::{
+    limits::{Shape, nanos},
+    sends::Units,
+    turns::Ask,
+    wait::Shared,
+};
+use crate::{
+    config::ConfigError,
+    gate::{Gate, Permit, Refused, Want},
+    sync::Instant,
+};
+
+/// So many calls, or keys, in so much time: a [`Gate`], and a limiter that works without a batcher.
+///
+/// A quota is a handle: clones share what they count. Share it with everything that the upstream counts together: one
+/// quota for each host, credential and bucket, in as many batchers and loaders as ask there. It is bound to no runtime
+/// and has no task.
+///
+/// # Choosing a value
+///
+/// Write down what the upstream documents, all of it:
+///
+/// | it says | write |
+/// |---|---|
+/// | 100 requests per minute | `Quota::per_minute(100)` |
+/// | 20 per second and 100 per 2 minutes | `Quota::per_second(20).and(Quota::window(100, Duration::from_secs(120)))` |
+/// | 8,000 users per 10 minutes, however many requests | `Quota::window(8_000, Duration::from_secs(600)).per_key()` |
+/// | a bucket of 40 that leaks 2 a second | `Quota::bucket(40, 2.0)` |
+/// | "on average 3 a second", bursts allowed | `Quota::bucket(burst, 3.0)` |
+/// | nothing, but it refuses at times | `Quota::unlimited()`, and tell it of [refusals](Self::refused) |
+///
+/// *A window that slides or one that is fixed?* If the upstream counts by the clock, such as by calendar minute, a
+/// window of the same length is on the safe side of it, wherever its minutes begin.
+///
+/// *Bunching.* What left evenly may arrive bunched. Where a refusal is expensive make windows a little longer than
+/// documented, by about as much as the latency varies: `Quota::window(100, Duration::from_millis(60_500))`.
+///
+/// *Bursts.* A window lets all of it go at once. To spread it, add a shorter one: `.and(Quota::per_second(5))`.
+///
+/// # What holds
+///
+/// * Every interval of a window's length, wherever it begins, holds at most what the window allows: it is a *sliding
+///   log*, which remembers each start. And no call waits that may go: one starts as soon as the oldest of the last `n`
+///   is the window's length ago, at the next tick of the timer (tokio's tick every millisecond). A window of more than
+///   1,048,576 that cannot be told apart any more counts some starts as later ones.
+/// * Every interval `t` of a bucket holds at most `size + rate · t` (the *generic cell rate algorithm* of ITU-T I.371).
+/// * Several limits are all or nothing: nothing counts anywhere unless there is room everywhere.
+/// * First come, first served; who wants much is not overtaken by who wants little. Who is woken and does not come is
+///   overtaken after 20 ms, and has his place again when he comes.
+/// * A wait that is dropped, or a permit that is not spent, costs nothing. What was sent counts, whatever became of it.
+/// * Nothing starts during a pause, and pauses only get longer: the later end holds.
+///
+/// A future that is kept and not polled any more, such as one that lost in a loop round `select!` and lives on, costs
+/// the others at most what it would have cost if it had been sent, and 20 ms, and that once.
+///
+/// It remembers 24 bytes for each instant at which something was sent, 4,096 of them or as many as the largest window
+/// counts, and at most 24 MB. While there is room, being let through costs no timer.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use multiget::{Batcher, Quota};
+///
+/// let quota = Quota::per_second(1).build()?;
+/// let squares: Batcher<u64, u64> = Batcher::builder()
+///     .gate(quota.clone())
+///     .load_fn(|ids| async move { Ok(ids.into_iter().map(|id| (id, id * id)).collect()) })?;
+///
+/// squares.get(0).await?; // the call of this second
+/// let late = (1..=50).map(|id| {
+///     let get = squares.get(id);
+///     async move { tokio::time::sleep(Duration::from_millis(10 * id)).await; get.await }
+/// });
+/// futures::future::try_join_all(late).await?; // fifty ids, one by one, in half a second
+/// assert_eq!(squares.stats().loads, 2); // and one more call
+///
+/// quota.acquire().await?; // for a call that no batcher makes
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Quota(Arc<Shared>);
+
+impl Quota {
+    /// So many calls in every second. As all of these it is not checked before [`build`](QuotaBuilder::build).
+    pub fn per_second(calls: u32) -> QuotaBuilder {
+        Self::window(calls, Duration::from_secs(1))
+    }
+
+    /// So many calls in every minute.
+    pub fn per_minute(calls: u32) -> QuotaBuilder {
+        Self::window(calls, Duration::from_secs(60))
+    }
+
+    /// So many calls in every interval of this length.
+    pub fn window(calls: u32, per: Duration) -> QuotaBuilder {
+        QuotaBuilder::of(calls, Shape::Window(per))
+    }
+
+    /// A leaky bucket: `size` calls at once when it is empty, and `rate` calls a second in the long run.
+    ///
+    /// One unit leaks in `1 / rate` seconds, in steps of 2⁻²⁴ ns; rates above 1.6 · 10¹⁶ a second count as that.
+    pub fn bucket(size: u32, rate: f64) -> QuotaBuilder {
+        QuotaBuilder::of(size, Shape::Bucket(rate))
+    }
+
+    /// No limit, until the upstream is heard of.
+    pub const fn unlimited() -> QuotaBuilder {
+        QuotaBuilder::new(Vec::new())
+    }
+
+    /// Waits for leave to start one call, which counts from the moment in which this is ready.
+    ///
+    /// # Errors
+    ///
+    /// [`QuotaError::Paused`] during a pause that nobody shall wait for, and [`QuotaError::NoRuntime`] if it has to wait
+    /// and is not polled on a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is ready it has cost nothing; its place in the line is given up.
+    pub async fn acquire(&self) -> Result<(), QuotaError> {
+        self.acquire_n(1).await // Cancel: as below.
+    }
+
+    /// Waits for leave to start something that counts so much, in calls as in keys, all of it at once. Zero is there at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire`](Self::acquire), and [`QuotaError::TooMany`] at once if a limit is less than that.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_n(&self, units: u32) -> Result<(), QuotaError> {
+        self.after(None, units).await // Cancel: the place in the line is given up.
+    }
+
+    /// As [`acquire_n`](Self::acquire_n), for somebody who will not wait longer than this.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_n`](Self::acquire_n), and [`QuotaError::TooLate`]: at once if his turn cannot come in time as long
+    /// as those ahead of him stay, else when the time is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`acquire`](Self::acquire).
+    pub async fn acquire_within(&self, units: u32, longest: Duration) -> Result<(), QuotaError> {
+        self.after(Some(longest), units).await // Cancel: the place in the line is given up.
+    }
+
+    async fn after(&self, longest: Option<Duration>, units: u32) -> Result<(), QuotaError> {
+        if units > 0 {
+            wait::wait(&self.0, longest, || Ask::Units(units)).await?; // Cancel: the place in the line is given up.
+        }
+        Ok(())
+    }
+
+    /// Leave to start one call now, if there is any and nobody waits for it.
+    ///
+    /// # Errors
+    ///
+    /// [`QuotaError::TooLate`] if it would have to wait, and [`QuotaError::Paused`].
+    pub fn try_acquire(&self) -> Result<(), QuotaError> {
+        self.try_acquire_n(1)
+    }
+
+    /// Leave to start something now that counts so much, if there is room for it and nobody waits.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_acquire`](Self::try_acquire), and [`QuotaError::TooMany`].
+    pub fn try_acquire_n(&self, units: u32) -> Result<(), QuotaError> {
+        if units > 0 {
+            wait::ask_once(&self.0, units)?;
+        }
+        Ok(())
+    }
+
+    /// As [`acquire_n`](Self::acquire_n), on a thread: it is parked until its turn comes, in the same line as all
+    /// others. It needs no runtime, and must not be called on a thread that drives one. If time is paused on this
+    /// thread, as tests do it, it waits for ever.
+    ///
+    /// # Errors
+    ///
+    /// As [`acquire_n`](Self::acquire_n), but for `NoRuntime`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use multiget::Quota;
+    ///
+    /// let quota = Quota::window(3, std::time::Duration::from_millis(20)).build()?;
+    /// let begun = std::time::Instant::now();
+    /// std::thread::scope(|scope| {
+    ///     let threads = [1, 2].map(|_| scope.spawn(|| quota.blocking_acquire(2)));
+    ///     threads.into_iter().try_for_each(|thread| thread.join().unwrap())
+    /// })?;
+    /// assert!(begun.elapsed().as_millis() >= 20); // two and two are four
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn blocking_acquire(&self, units: u32) -> Result<(), QuotaError> {
+        if units > 0 {
+            wait::block(&self.0, None, Ask::Units(units))?;
+        }
+        Ok(())
+    }
+
+    /// Other limits hold from now, for everybody who waits as well; the other settings of `to` are not looked at.
+    ///
+    /// What was sent before counts for the new limits, as far back as it is remembered. And the limits that held so far
+    /// hold on for as long as what they counted does, a window of a minute for a minute, because nobody knows when the
+    /// upstream changes its mind: until then the stricter holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`build`](QuotaBuilder::build). Then nothing was changed.
+    pub fn change(&self, to: QuotaBuilder) -> Result<(), ConfigError> {
+        to.check()?;
+        self.0.event(|state, now, rest| {
+            state.turns.change(&to.limits, now, rest);
+            state.specs = to.limits;
+        });
+        Ok(())
+    }
+
+    /// Nothing starts for so long, counted from now; what `Retry-After` asks for, counted from its receipt.
+    ///
+    /// Pauses are merged: the later end holds. One that is longer than
+    /// [`max_server_wait`](QuotaBuilder::max_server_wait) is not waited for: until it is over, whoever waits and whoever
+    /// comes is refused at once.
+    pub fn pause_for(&self, pause: Duration) {
+        self.0.event(|state, now, rest| state.turns.pause(now.saturating_add(nanos(pause)), now, rest));
+    }
+
+    /// Nothing starts before this instant; see [`pause_for`](Self::pause_for).
+    pub fn pause_until(&self, until: Instant) {
+        let until = self.0.nanos(until);
+        self.0.event(|state, now, rest| state.turns.pause(until, now, rest));
+    }
+
+    /// The upstream says of a call that *succeeded* that there should be no other for so long: nothing starts meanwhile.
+    ///
+    /// It is never refused, and never believed for longer than [`max_server_wait`](QuotaBuilder::max_server_wait): then a
+    /// call goes and finds out whether it is true.
+    pub fn pace_for(&self, pause: Duration) {
+        self.0.event(|state, now, rest| state.turns.pace(now.saturating_add(nanos(pause)), now, rest));
+    }
+
+    /// The upstream refused a call and did not say for how long. Returns for how long nothing starts now.
+    ///
+    /// * If a window is full by our own count, that explains it: nothing starts until the oldest of the last `n` has left
+    ///   it.
+    /// * Else the window that is fullest, of those not longer than [`max_server_wait`](QuotaBuilder::max_server_wait),
+    ///   is shared with others: it is taught to grant what had been sent without the refused call, and that is waited
+    ///   for. Calls that [succeed](Self::succeeded) raise it again, by a sixteenth of its size for each of its spans.
+    /// * Without a window, or if that was not enough, the wait is drawn from zero to a bound that doubles
+    ///   ([`backoff`](QuotaBuilder::backoff)).
+    ///
+    /// Until a call succeeds, the wait that is to be expected never gets shorter. Refusals of calls that were under way
+    /// together count as one: if no call was started since the last one, and that was not long ago.
+    pub fn refused(&self) -> Duration {
+        self.0.event(|state, now, rest| Duration::from_nanos(state.turns.refused(now, rest).saturating_sub(now)))
+    }
+
+    /// A call succeeded. It takes back one step of the backoff; while nothing may start it says nothing, because the call
+    /// had been sent before.
+    pub fn succeeded(&self) {
+        self.0.event(|state, now, rest| state.turns.succeeded(now, rest));
+    }
+
+    /// Calls started in the last `span`, per second: measured, as far back as is remembered (the last 4,096 at least).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use multiget::Quota;
+    ///
+    /// let quota = Quota::per_second(20).and(Quota::per_minute(60)).build()?;
+    /// for _ in 0..60 {
+    ///     quota.acquire().await?;
+    /// }
+    /// assert_eq!(quota.run_rate(Duration::from_secs(10)), 6.0);
+    /// # Ok(()) }
+    /// ```
+    pub fn run_rate(&self, span: Duration) -> f64 {
+        self.0.event(|state, now, _| view::run_rate(state, nanos(span), now))
+    }
+
+    /// What it has counted, who waits, what for and until when.
+    pub fn view(&self) -> QuotaView {
+        self.0.event(|state, now, _| view::view(state, now, |nanos| self.0.instant(nanos)))
+    }
+}
+
+/// A load counts as one call, and as many keys as it carries.
+#[async_trait]
+impl Gate for Quota {
+    async fn pass(&self, want: &Want) -> Result<Permit, Refused> {
+        let keys = || u64::try_from(want.keys().get()).unwrap_or(u64::MAX);
+        let granted = wait::wait(&self.0, None, || Ask::Load(keys())).await?; // Cancel: the place is given up.
+        let counts_keys = self.0.event(|state, _, _| state.turns.limits.count_keys());
+        let most = usize::try_from(granted.keys).ok().filter(|_| counts_keys).and_then(NonZeroUsize::new);
+        let shared = Arc::clone(&self.0);
+        Ok(Permit::with(most.unwrap_or(NonZeroUsize::MAX), move |keys| {
+            let keys = u64::try_from(keys).unwrap_or(u64::MAX);
+            shared.spend(granted, if keys == 0 { Units::NONE } else { Units { calls: 1, keys } });
+        }))
+    }
+}
+
+impl fmt::Debug for Quota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let view = self.view();
+        f.debug_struct("Quota").field("limits", &view.limits).field("waiting", &view.waiting).finish_non_exhaustive()
+    }
+}
+
+/// Why a [`Quota`] does not let a call start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum QuotaError {
+    /// The upstream asked for a pause that is longer than [`max_server_wait`](QuotaBuilder::max_server_wait).
+    #[error("paused for {retry_after:?} more, which is not waited for")]
+    Paused {
+        /// How long it still lasts.
+        retry_after: Duration,
+    },
+    /// The turn of whoever asked cannot come in time.
+    #[error("there is no room in time")]
+    TooLate {
+        /// Before this his turn cannot come, as long as those ahead of him stay.
+        earliest: Instant,
+    },
+    /// A limit is less than what was asked for, so it would never be there.
+    #[error("more than {most} cannot be had at once")]
+    TooMany {
+        /// The smallest limit.
+        most: u32,
+    },
+    /// It has to be waited for, and there is no tokio runtime to wait on.
+    #[error("there is no tokio runtime to wait on; `blocking_acquire` needs none")]
+    NoRuntime,
+}
+
+impl From<QuotaError> for Refused {
+    /// What gates say: for how long it will go on. What can never be had is refused for ever.
+    fn from(error: QuotaError) -> Self {
+        Self::new(match error {
+            QuotaError::Paused { retry_after } => retry_after,
+            QuotaError::TooLate { earliest } => earliest.saturating_duration_since(Instant::now()),
+            QuotaError::TooMany { .. } | QuotaError::NoRuntime => Duration::MAX,
+        })
+    }
+}

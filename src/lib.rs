@@ -147,6 +147,8 @@ mod sync;
 // layer 2: around the engine
 #[cfg(feature = "quota")]
 pub mod hints;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "quota")]
 mod quota;
 #[cfg(feature = "testing")]
@@ -154,6 +156,8 @@ pub mod testing;
 
 pub mod docs;
 
+#[cfg(feature = "http")]
+pub use crate::http::HttpLoader;
 #[cfg(feature = "quota")]
 pub use crate::quota::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
 pub use crate::{

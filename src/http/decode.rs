@@ -6,7 +6,7 @@
 //! beats an error, an error beats "ask again", and that beats "missing", whatever the order.
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ use super::{
 };
 
 /// What was said of a key.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub enum Said {
     /// Its value.
@@ -30,6 +30,18 @@ pub enum Said {
     Failed(HttpError),
     /// The server did not get round to it.
     Unprocessed,
+}
+
+impl fmt::Debug for Said {
+    /// Shows what, without the value.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(..)"),
+            Self::Missing => f.write_str("Missing"),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+            Self::Unprocessed => f.write_str("Unprocessed"),
+        }
+    }
 }
 
 impl Said {
@@ -67,10 +79,6 @@ impl<'a> Reader<'a> {
     pub(super) fn is_complete(&self) -> bool {
         let collects = self.decoder.response.duplicates != Duplicates::First;
         !collects && self.said.iter().all(|said| matches!(said, Some(Said::Value(_))))
-    }
-
-    pub(super) fn places(&self, text: &str) -> &[usize] {
-        self.places.called(text, &self.decoder.names)
     }
 
     /// Reads a page.

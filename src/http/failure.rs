@@ -3,14 +3,14 @@
 //! Owns: the error of the loader, what it says, and the verdict it carries. Refuses to know: what the engine does about
 //! it. Nothing here shows a key, a value, a URL, a header or anything of a body, but what the configuration itself says.
 
-use std::{fmt, time::Duration};
+use std::{error::Error as StdError, fmt, sync::Arc, time::Duration};
 
 use crate::retry::Verdict;
 
 /// Why [`HttpLoader`](super::HttpLoader) has no answer, for a load or for one key of it.
 ///
 /// Its text is safe to log. What the server said of the error is behind [`code`](Self::code), for whoever asks.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct HttpError {
     kind: HttpErrorKind,
     why: Option<String>,
@@ -18,6 +18,7 @@ pub struct HttpError {
     code: Option<String>,
     retry_after: Option<Duration>,
     request_id: Option<String>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
     pub(super) verdict: Verdict,
 }
 
@@ -68,8 +69,10 @@ pub enum HttpErrorKind {
 impl HttpErrorKind {
     /// With words of our own, or of the configuration.
     pub(super) fn because(self, why: impl Into<String>) -> HttpError {
-        let verdict = Verdict::Final;
-        HttpError { kind: self, why: Some(why.into()), status: None, code: None, retry_after: None, request_id: None, verdict }
+        let passes = matches!(self, Self::Connect | Self::TimedOut | Self::Broken);
+        let verdict = if passes { Verdict::Again } else { Verdict::Final };
+        let (status, code, retry_after, request_id, cause) = (None, None, None, None, None);
+        HttpError { kind: self, why: Some(why.into()), status, code, retry_after, request_id, cause, verdict }
     }
 
     const fn text(self) -> &'static str {
@@ -145,6 +148,11 @@ impl HttpError {
         self
     }
 
+    pub(super) fn caused(mut self, cause: Arc<dyn StdError + Send + Sync>) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
     pub(super) const fn meaning(mut self, verdict: Verdict) -> Self {
         self.verdict = verdict;
         self
@@ -187,4 +195,9 @@ impl fmt::Debug for HttpError {
     }
 }
 
-impl std::error::Error for HttpError {}
+impl StdError for HttpError {
+    /// What the client says of a connection that failed, without the address.
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause.as_deref().map(|cause| cause as _)
+    }
+}

@@ -60,7 +60,8 @@ impl Wire {
         let (status, config) = (reply.status, &self.config.status);
         let is_ok = config.ok.contains(&status);
         let failed = |kind: HttpErrorKind| HttpError::from(kind).at(status);
-        let json = match self.read(reply) {
+        let format = if is_ok { self.config.response.format } else { Format::Json };
+        let json = match self.read(reply, format) {
             Ok(json) => Some(json),
             Err(error) if is_ok => return Judged::Failed(error.at(status)),
             Err(_) => None,
@@ -130,7 +131,7 @@ impl Wire {
     }
 
     /// The body as JSON, if it says that it is that.
-    fn read(&self, reply: &Reply) -> Result<Value, HttpError> {
+    fn read(&self, reply: &Reply, format: Format) -> Result<Value, HttpError> {
         let response = &self.config.response;
         if reply.values("content-encoding").next().is_some() {
             return Err(HttpErrorKind::ContentType.because("it is packed in a way that was not asked for"));
@@ -139,15 +140,20 @@ impl Wire {
         let content = types.next().filter(|_| types.next().is_none()).map(essence);
         let any = response.content_type.iter().any(|known| known == "*");
         let listed = |content: &String| response.content_type.iter().any(|known| known.eq_ignore_ascii_case(content));
-        if !any && !content.is_some_and(|content| is_of(response.format, &content) || listed(&content)) {
+        if !any && !content.is_some_and(|content| is_of(format, &content) || listed(&content)) {
             return Err(HttpErrorKind::ContentType.into());
         }
         let not_json = |_| undecodable("it is not what it says it is, or says something twice");
-        match response.format {
+        match format {
             Format::Json => strict::parse(&reply.body).map_err(not_json),
             Format::Ndjson => {
                 let lines = reply.body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-                lines.filter(|line| !line.is_empty()).map(|line| strict::parse(line).map_err(not_json)).collect()
+                let mut lines: Vec<_> = lines.filter(|line| !line.is_empty()).map(strict::parse).collect();
+                // a line without an end that cannot be read was cut off
+                if lines.last().is_some_and(Result::is_err) && !reply.body.ends_with(b"\n") {
+                    return Err(HttpErrorKind::Broken.because("the last line is cut off").again(None));
+                }
+                lines.drain(..).map(|line| line.map_err(not_json)).collect()
             }
         }
     }

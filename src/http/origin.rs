@@ -105,6 +105,7 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
     let (mut found, mut name, mut value) = (Vec::new(), String::new(), None::<String>);
     let (mut quoted, mut escaped) = (false, false);
     for (place, char) in text.char_indices() {
+        let valued = value.is_some();
         let part = value.as_mut().unwrap_or(&mut name);
         match char {
             _ if escaped => {
@@ -120,7 +121,7 @@ fn parameters(text: &str) -> (Vec<(String, String)>, &str) {
                     return (found, text.get(place.saturating_add(1)..).unwrap_or_default());
                 }
             }
-            '=' if value.is_none() => value = Some(String::new()),
+            '=' if !valued => value = Some(String::new()),
             _ if char.is_ascii_whitespace() => {}
             _ => part.push(char),
         }

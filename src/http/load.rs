@@ -129,7 +129,14 @@ where
         }
         let mut unprocessed = Vec::new();
         if !ids.is_empty() {
-            let said = self.exchange.ask(&ids).await?; // Cancel: the request is given up.
+            // Cancel: the request is given up.
+            let said = match self.exchange.ask(&ids).await {
+                Ok(said) => said,
+                Err(error) if told.is_empty() => return Err(error),
+                // a key that was not sent has its own error, and not that of the others
+                Err(error) if error.verdict == Verdict::Isolate => vec![Said::Unprocessed; ids.len()],
+                Err(error) => vec![Said::Failed(error); ids.len()],
+            };
             for (key, said) in sent.into_iter().zip(said) {
                 match said {
                     Said::Value(value) => {

@@ -52,7 +52,7 @@ async fn h01_a_body_that_is_cut_off_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn h02_a_body_over_the_limit_ends_as_soon_as_it_is() {
+async fn p16_h02_a_body_over_the_limit_ends_as_soon_as_it_is() {
     let claimed = Answer::with(200, &[("content-length", "99999999")], "").then(Then::Flood);
     let mut unclaimed = claimed.clone(); // it ends with the connection
     unclaimed.head = b"HTTP/1.1 200 X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n".to_vec();
@@ -91,7 +91,7 @@ fn bomb(bytes: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn h03_what_unpacks_to_much_more_is_counted_unpacked() {
+async fn p16_h03_what_unpacks_to_much_more_is_counted_unpacked() {
     let packed = |encoding: &'static str, body: Vec<u8>| Answer::new(200, &[("content-type", "application/json"), ("content-encoding", encoding)], body);
     let server = Server::start(move |_, _| packed("gzip", bomb(10_000))).await;
     let error = of(build(hasty(&server).max_response(1 << 20)).get("1".into()).await);
@@ -105,7 +105,7 @@ async fn h03_what_unpacks_to_much_more_is_counted_unpacked() {
 }
 
 #[tokio::test]
-async fn h04_a_length_that_is_claimed_is_not_believed() {
+async fn p16_h04_a_length_that_is_claimed_is_not_believed() {
     let answer = Answer::with(200, &[("content-length", "9223372036854775807")], "[]").then(Then::Hang);
     assert_eq!(kind(answer).await, HttpErrorKind::ResponseTooLarge);
     let answer = Answer::with(200, &[("content-length", "67108864")], "[]").then(Then::Close);
@@ -280,7 +280,7 @@ fn redirects(to: impl Fn(usize) -> String + Send + Sync + 'static) -> impl Fn(&S
 }
 
 #[tokio::test]
-async fn h16_redirects_are_followed_within_the_origin_or_not_at_all() {
+async fn p16_h16_redirects_are_followed_within_the_origin_or_not_at_all() {
     let secret = || Credential::bearer(Secret::new("s3cret-canary")).unwrap();
     let server = Server::start(redirects(|_| "/there".into())).await;
     assert_eq!(of(build(hasty(&server).credential(secret())).get("1".into()).await).kind(), HttpErrorKind::Redirect);
@@ -313,14 +313,14 @@ async fn h16_redirects_are_followed_within_the_origin_or_not_at_all() {
 }
 
 #[tokio::test]
-async fn h17_a_loop_of_redirects_ends_at_the_limit() {
+async fn p16_h17_a_loop_of_redirects_ends_at_the_limit() {
     let server = Server::start(redirects(|number| format!("/{}", number % 2))).await;
     let error = of(build(hasty(&server).redirects(3)).get("1".into()).await);
     assert_eq!((error.kind(), server.count()), (HttpErrorKind::Redirect, 4));
 }
 
 #[tokio::test]
-async fn h18_a_byte_now_and_then_does_not_keep_anybody_waiting() {
+async fn p16_h18_a_byte_now_and_then_does_not_keep_anybody_waiting() {
     let begun = Instant::now();
     let drip = Answer::with(200, &[("content-length", "1000")], "").then(Then::Drip(Duration::from_millis(50)));
     assert_eq!(asked(drip).await, (2, HttpErrorKind::TimedOut));
@@ -446,7 +446,7 @@ fn page(ids: &[&str], next: impl Into<Value>) -> Answer {
 }
 
 #[tokio::test]
-async fn g01_pages_in_a_circle_end() {
+async fn p16_g01_pages_in_a_circle_end() {
     let server = Server::start(|seen, _| page(&[], seen.target.clone())).await;
     assert_eq!(of(paged(&server, "{ url = \"/next\" }").get("1".into()).await).kind(), HttpErrorKind::Page);
     assert_eq!(server.count(), 1);
@@ -456,14 +456,14 @@ async fn g01_pages_in_a_circle_end() {
 }
 
 #[tokio::test]
-async fn g02_pages_without_end_end() {
+async fn p16_g02_pages_without_end_end() {
     let server = Server::start(|_, number| page(&[], format!("/{number}"))).await;
     assert_eq!(of(paged(&server, "{ url = \"/next\" }").get("1".into()).await).kind(), HttpErrorKind::Page);
     assert_eq!(server.count(), 100);
 }
 
 #[tokio::test]
-async fn g03_a_page_of_another_origin_is_not_asked_for() {
+async fn p16_g03_a_page_of_another_origin_is_not_asked_for() {
     let elsewhere = Server::start(|_, _| page(&["1"], Value::Null)).await;
     let other = elsewhere.base();
     let server = Server::start(move |_, _| page(&[], format!("{other}/next"))).await;

@@ -224,3 +224,15 @@ fn what_is_no_toml_or_json_says_where_and_shows_no_line() {
     assert!(error.contains("without repeated names"), "{error}");
     assert!(HttpConfig::from_json("[]").is_err());
 }
+
+#[test]
+fn every_dialect_of_the_documentation_is_accepted() {
+    let docs = include_str!("../../../src/docs/api.md");
+    let blocks: Vec<_> = docs.split("```toml\n").skip(1).map(|block| block.split("```").next().unwrap()).collect();
+    assert!(blocks.len() >= 14, "{}", blocks.len());
+    for block in blocks {
+        let loader = HttpConfig::from_toml(block).and_then(HttpLoader::<String, Value>::from_config);
+        let check = loader.unwrap_or_else(|error| panic!("{error}\n{block}")).check();
+        assert!(!check.request().is_empty(), "{block}");
+    }
+}

@@ -33,6 +33,7 @@ mod model;
 mod names;
 mod origin;
 mod parse;
+mod rates;
 mod secret;
 mod setup;
 mod strict;
@@ -50,10 +51,10 @@ pub use self::{
     load::HttpLoader,
     model::{
         AliasConfig, Class, Condition, Duplicates, EncodeConfig, EncodeKind, ErrorsConfig, FatalConfig, Format,
-        HttpConfig, KeyType, LimitsConfig, Meaning, NextConfig, Position, QuotaConfig, RequestConfig, ResponseConfig,
-        RetryConfig, Shape, Single, StatusConfig, TimeoutConfig, Unaccounted, Unexpected, Unit, UnprocessedConfig,
-        WindowConfig,
+        HttpConfig, KeyType, LimitsConfig, Meaning, NextConfig, Position, RequestConfig, ResponseConfig, Shape, Single,
+        StatusConfig, TimeoutConfig, Unaccounted, Unexpected, UnprocessedConfig,
     },
+    rates::{QuotaConfig, RetryConfig, Unit, WindowConfig},
     secret::{Credential, Credentials, Secret},
     setup::HttpLoaderBuilder,
     transport::{Call, HttpTransport, Transport},

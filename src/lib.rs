@@ -64,6 +64,11 @@
 //! hints                                             feature `quota`
 //!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
 //!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! HttpLoader                                        feature `http`: any multi-id API by configuration
+//!   builder(base)  configured(HttpConfig)  from_config(HttpConfig)  check() -> DryRun  wire() -> Wire
+//! http                                              feature `http`
+//!   HttpConfig::from_toml(text)  from_json(text)    Wire::new(config).encode(&ids) -> Request  decode(&ids, &reply) -> Said
+//!   Credential::bearer(Secret::from_env(name))      trait Credentials  trait Transport  HttpError  HttpErrorKind
 //! testing                                           feature `testing`
 //!   Scripted::new(|&key| ..).then(Step).verdict(..)  assert_batches(..)  assert_loads(n)  batches()  keys_per_load()
 //!   Step::{answer, with, fail, unprocessed, panic, hang}().after(d)
@@ -91,12 +96,12 @@
 //! * [P13](docs::promises#p13-freshness): after `invalidate` no get sees what a load found out before.
 //! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
 //! * [P15](docs::promises#p15-quota-holds): a quota is exact, and a wait that is dropped costs nothing.
+//! * [P16](docs::promises#p16-the-network-is-not-believed): what comes over the network is bounded, and goes to its own key.
 //! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
 //! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
 //! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
 //!
-//! P16 (the network) belongs to parts that this version does not have.
 //!
 //! # Read on
 //!

@@ -12,6 +12,7 @@ pub mod guide {
 
 #[cfg(feature = "http")]
 pub mod api {
+    #![expect(clippy::doc_markdown, reason = "names of vendors")]
     #![doc = include_str!("api.md")]
 }
 

@@ -1,6 +1,7 @@
 //! Which settings of a configuration make sense, each by itself and together.
 //!
 //! Owns: accepted ranges and the errors that name them. Refuses to know: what the settings do.
+#![warn(clippy::arithmetic_side_effects)]
 
 use reqwest::header::{HeaderName, HeaderValue};
 
@@ -19,7 +20,11 @@ pub(super) fn all(config: &HttpConfig) -> Result<(), ConfigError> {
 
 pub(super) fn is_pointer(field: &str, pointer: &str) -> Result<(), ConfigError> {
     let accepted = "empty, or begins with `/` (RFC 6901):";
-    if pointer.is_empty() || pointer.starts_with('/') { Ok(()) } else { Err(refused(field, &format!("{pointer:?}"), accepted)) }
+    if pointer.is_empty() || pointer.starts_with('/') {
+        Ok(())
+    } else {
+        Err(refused(field, &format!("{pointer:?}"), accepted))
+    }
 }
 
 fn request(config: &HttpConfig) -> Result<(), ConfigError> {
@@ -62,7 +67,8 @@ fn request(config: &HttpConfig) -> Result<(), ConfigError> {
         ("request.encode.name_safe", &encode.name_safe, "="),
         ("request.query_safe", &request.query_safe, ""),
     ] {
-        let structure = |char: char| !char.is_ascii_graphic() || "&#%+\\\"<>^`{}'".contains(char) || also.contains(char);
+        let structure =
+            |char: char| !char.is_ascii_graphic() || "&#%+\\\"<>^`{}'".contains(char) || also.contains(char);
         if safe.contains(structure) {
             let accepted = "what is not structure and may stand in an address as it is";
             return Err(refused(field, &format!("{safe:?}"), accepted));
@@ -185,4 +191,3 @@ fn status(config: &HttpConfig) -> Result<(), ConfigError> {
     }
     Ok(())
 }
-

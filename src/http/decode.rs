@@ -187,7 +187,8 @@ impl<'a> Reader<'a> {
                 said => said.clone(),
             };
             let weaker = before.as_ref().is_none_or(|before| before.strength() < new.strength());
-            let replaced = duplicates == Duplicates::Last && before.as_ref().is_some_and(|before| before.strength() == new.strength());
+            let replaced = duplicates == Duplicates::Last
+                && before.as_ref().is_some_and(|before| before.strength() == new.strength());
             if weaker || replaced {
                 *before = Some(new);
             }
@@ -248,7 +249,14 @@ impl Decoder {
         ))
     }
 
-    fn coded(&self, code: Option<&Value>, missing: &[Value], retry: &[Value], failed: HttpError, after: Option<Duration>) -> Said {
+    fn coded(
+        &self,
+        code: Option<&Value>,
+        missing: &[Value],
+        retry: &[Value],
+        failed: HttpError,
+        after: Option<Duration>,
+    ) -> Said {
         let is = |known: &&Value| code.is_some_and(|code| is_code(code, known));
         if missing.iter().any(|known| is(&known)) {
             return Said::Missing;
@@ -259,7 +267,7 @@ impl Decoder {
 
     /// An error of a key that passes: as soon as the item says, if anybody waits that long.
     fn again(&self, failed: HttpError, after: Option<Duration>) -> Said {
-        let verdict = failed.verdict;
+        let verdict = failed.verdict();
         let long = after.is_some_and(|after| after > self.max_server_wait);
         let failed = failed.again(after);
         Said::Failed(if long { failed.meaning(verdict) } else { failed })
@@ -311,7 +319,8 @@ pub(super) fn seconds(value: &Value) -> Option<Duration> {
         Value::String(text) => text.trim_matches([' ', '\t']).to_owned(),
         _ => return None,
     };
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && text.starts_with(|char: char| char.is_ascii_digit());
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+        && text.starts_with(|char: char| char.is_ascii_digit());
     let seconds = text.parse::<f64>().ok().filter(|seconds| plain && *seconds > 0.0)?;
     Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }

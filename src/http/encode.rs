@@ -84,8 +84,9 @@ impl Encoder {
             let accepted = "`repeat`, `join`, `indexed`, `json_array`, `template`, `path`, `body_json`, `body_text` or `body_form`";
             return Err(refused("request.encode.kind", "left out", accepted));
         };
-        let item = Item::new(&encode.item, &encode.escape)
-            .ok_or_else(|| refused("request.encode.item", &format!("{:?}", encode.item), "a text with one `{}` in it"))?;
+        let item = Item::new(&encode.item, &encode.escape).ok_or_else(|| {
+            refused("request.encode.item", &format!("{:?}", encode.item), "a text with one `{}` in it")
+        })?;
         let guard = guard(kind, encode, &item)?;
         let (before, behind) = encode.name.split_once("{}").unwrap_or((&encode.name, ""));
         let (before, behind) = match kind {
@@ -240,9 +241,8 @@ fn guard(kind: EncodeKind, encode: &EncodeConfig, item: &Item) -> Result<Guard, 
     }
     Ok(match kind {
         EncodeKind::Repeat | EncodeKind::Indexed => plain,
-        EncodeKind::Join => apart(),
         EncodeKind::BodyForm if encode.sep.is_empty() => plain,
-        EncodeKind::BodyForm => apart(),
+        EncodeKind::Join | EncodeKind::BodyForm => apart(),
         EncodeKind::Path => Guard { segment: true, ..apart() },
         EncodeKind::JsonArray => Guard { int, ..Guard::default() },
         EncodeKind::Template => Guard { int, ..item.guard(&encode.prefix, &encode.sep, &encode.suffix) },
@@ -253,8 +253,13 @@ fn guard(kind: EncodeKind, encode: &EncodeConfig, item: &Item) -> Result<Guard, 
         EncodeKind::BodyJson => {
             let uses = template::uses(encode.template.as_ref().unwrap_or(&Value::Null));
             if uses.lists == 0 || uses.astray {
-                let value = if uses.astray { "with a marker of one key outside of `$each`, or of all in it" } else { "without keys" };
-                let accepted = "JSON with `$keys`, or with `{\"$each\": …}` around `$key`, `$index`, `$index_str` and `{$key}`,";
+                let value = if uses.astray {
+                    "with a marker of one key outside of `$each`, or of all in it"
+                } else {
+                    "without keys"
+                };
+                let accepted =
+                    "JSON with `$keys`, or with `{\"$each\": …}` around `$key`, `$index`, `$index_str` and `{$key}`,";
                 return Err(refused("request.encode.template", value, accepted));
             }
             Guard { segment: uses.inside, not_empty: uses.inside, int, ..Guard::default() }

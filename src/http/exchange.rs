@@ -121,7 +121,9 @@ impl Exchange {
             if hop >= self.redirects {
                 return refused("there were too many");
             }
-            let Some(target) = reply.values("location").next().and_then(|to| self.wire.origin.follow(&request.target, to)) else {
+            let Some(target) =
+                reply.values("location").next().and_then(|to| self.wire.origin.follow(&request.target, to))
+            else {
                 return refused("it is not of the configured origin");
             };
             if !matches!(reply.status, 307 | 308) && !matches!(&*request.method, "GET" | "HEAD") {
@@ -143,7 +145,12 @@ impl Exchange {
     }
 
     /// The request with all that makes it one.
-    pub(super) fn call(&self, request: &Request, credential: Option<&Credential>, left: u64) -> Result<Call, HttpError> {
+    pub(super) fn call(
+        &self,
+        request: &Request,
+        credential: Option<&Credential>,
+        left: u64,
+    ) -> Result<Call, HttpError> {
         let target = credential.map_or_else(|| request.target.clone(), |held| held.target(&request.target, true));
         let added = target.len().saturating_sub(request.target.len()) as u64;
         self.reserved.fetch_max(added, Ordering::Relaxed);

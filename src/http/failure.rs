@@ -11,7 +11,10 @@ use crate::retry::Verdict;
 ///
 /// Its text is safe to log. What the server said of the error is behind [`code`](Self::code), for whoever asks.
 #[derive(Clone)]
-pub struct HttpError {
+pub struct HttpError(Box<Inner>); // in a box, so that a result is small
+
+#[derive(Clone)]
+struct Inner {
     kind: HttpErrorKind,
     why: Option<String>,
     status: Option<u16>,
@@ -19,7 +22,7 @@ pub struct HttpError {
     retry_after: Option<Duration>,
     request_id: Option<String>,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
-    pub(super) verdict: Verdict,
+    verdict: Verdict,
 }
 
 /// The kinds of [`HttpError`].
@@ -72,7 +75,8 @@ impl HttpErrorKind {
         let passes = matches!(self, Self::Connect | Self::TimedOut | Self::Broken);
         let verdict = if passes { Verdict::Again } else { Verdict::Final };
         let (status, code, retry_after, request_id, cause) = (None, None, None, None, None);
-        HttpError { kind: self, why: Some(why.into()), status, code, retry_after, request_id, cause, verdict }
+        let why = Some(why.into());
+        HttpError(Box::new(Inner { kind: self, why, status, code, retry_after, request_id, cause, verdict }))
     }
 
     const fn text(self) -> &'static str {
@@ -102,85 +106,91 @@ impl HttpErrorKind {
 
 impl From<HttpErrorKind> for HttpError {
     fn from(kind: HttpErrorKind) -> Self {
-        Self { why: None, ..kind.because("") }
+        let mut error = kind.because("");
+        error.0.why = None;
+        error
     }
 }
 
 impl HttpError {
     /// What went wrong.
-    pub const fn kind(&self) -> HttpErrorKind {
-        self.kind
+    pub fn kind(&self) -> HttpErrorKind {
+        self.0.kind
     }
 
     /// The status of the answer, or of the item.
-    pub const fn status(&self) -> Option<u16> {
-        self.status
+    pub fn status(&self) -> Option<u16> {
+        self.0.status
     }
 
     /// What the server calls the error. It is the server's text: check it before you show it.
     pub fn code(&self) -> Option<&str> {
-        self.code.as_deref()
+        self.0.code.as_deref()
     }
 
     /// How long the server asks to wait.
-    pub const fn retry_after(&self) -> Option<Duration> {
-        self.retry_after
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
     }
 
     /// What the server calls this exchange (`x-request-id`, `request-id`, `x-amzn-requestid`): at most 128 visible ASCII
     /// characters, for a letter to whoever runs it.
     pub fn request_id(&self) -> Option<&str> {
-        self.request_id.as_deref()
+        self.0.request_id.as_deref()
+    }
+
+    pub(super) fn verdict(&self) -> Verdict {
+        self.0.verdict
     }
 
     pub(super) fn at(mut self, status: u16) -> Self {
-        self.status = Some(status);
+        self.0.status = Some(status);
         self
     }
 
     pub(super) fn coded(mut self, code: Option<String>) -> Self {
-        self.code = code;
+        self.0.code = code;
         self
     }
 
     pub(super) fn of_exchange(mut self, id: Option<String>) -> Self {
-        self.request_id = id.or(self.request_id);
+        self.0.request_id = id.or(self.0.request_id);
         self
     }
 
     pub(super) fn caused(mut self, cause: Arc<dyn StdError + Send + Sync>) -> Self {
-        self.cause = Some(cause);
+        self.0.cause = Some(cause);
         self
     }
 
-    pub(super) const fn meaning(mut self, verdict: Verdict) -> Self {
-        self.verdict = verdict;
+    pub(super) fn meaning(mut self, verdict: Verdict) -> Self {
+        self.0.verdict = verdict;
         self
     }
 
     /// The keys are asked again, after this long if the server says so.
     pub(super) fn again(mut self, after: Option<Duration>) -> Self {
-        self.retry_after = after;
-        self.verdict = after.map_or(Verdict::Again, Verdict::AgainAfter);
+        self.0.retry_after = after;
+        self.0.verdict = after.map_or(Verdict::Again, Verdict::AgainAfter);
         self
     }
 
     /// It lasts longer than anybody waits here.
-    pub(super) const fn too_long(mut self, retry_after: Duration) -> Self {
-        self.retry_after = Some(retry_after);
+    pub(super) fn too_long(mut self, retry_after: Duration) -> Self {
+        self.0.retry_after = Some(retry_after);
         // the gate refuses whoever comes now, and says for how long
-        self.verdict = Verdict::AgainAfter(Duration::ZERO);
+        self.0.verdict = Verdict::AgainAfter(Duration::ZERO);
         self
     }
 }
 
 impl fmt::Display for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.text())?;
-        if let Some(why) = &self.why {
+        f.write_str(self.0.kind.text())?;
+        if let Some(why) = &self.0.why {
             write!(f, ": {why}")?;
         }
-        if let Some(status) = self.status {
+        if let Some(status) = self.0.status {
             write!(f, " (status {status})")?;
         }
         Ok(())
@@ -190,14 +200,14 @@ impl fmt::Display for HttpError {
 impl fmt::Debug for HttpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("HttpError");
-        shown.field("kind", &self.kind).field("why", &self.why).field("status", &self.status);
-        shown.field("retry_after", &self.retry_after).finish_non_exhaustive()
+        shown.field("kind", &self.0.kind).field("why", &self.0.why).field("status", &self.0.status);
+        shown.field("retry_after", &self.0.retry_after).finish_non_exhaustive()
     }
 }
 
 impl StdError for HttpError {
     /// What the client says of a connection that failed, without the address.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.cause.as_deref().map(|cause| cause as _)
+        self.0.cause.as_deref().map(|cause| cause as _)
     }
 }

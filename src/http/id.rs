@@ -70,6 +70,7 @@ pub(super) fn percent(out: &mut String, text: &str, safe: &str) {
 
 /// What ids must not have in them where they are put.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each forbids something else")]
 pub(super) struct Guard {
     /// An empty one may mean "all".
     pub(super) not_empty: bool,
@@ -91,7 +92,10 @@ impl Guard {
     /// Why it must not be sent, if so.
     pub(super) fn check(&self, id: &Id) -> Result<(), HttpError> {
         let text = id.as_str();
-        let is_int = || text.parse::<i64>().is_ok_and(|int| int.to_string() == text) || text.parse::<u64>().is_ok_and(|int| int.to_string() == text);
+        let is_int = || {
+            text.parse::<i64>().is_ok_and(|int| int.to_string() == text)
+                || text.parse::<u64>().is_ok_and(|int| int.to_string() == text)
+        };
         let why = if self.int && !is_int() {
             "it is no integer"
         } else if self.not_empty && text.is_empty() {
@@ -102,7 +106,8 @@ impl Guard {
             "it has a control character in it"
         } else if self.bare && text.contains(|char: char| char.is_whitespace() || "'\"`\\".contains(char)) {
             "it has a blank or a quote in it"
-        } else if text.contains(|char| self.chars.contains(char)) || self.apart.iter().any(|apart| text.contains(apart)) {
+        } else if text.contains(|char| self.chars.contains(char)) || self.apart.iter().any(|apart| text.contains(apart))
+        {
             "it has in it what stands between keys or around them"
         } else {
             return Ok(());

@@ -1,6 +1,7 @@
 //! What a whole answer comes to, before its items are looked at.
 //!
 //! Owns: the type of content, rules over the body, and statuses. Refuses to know: items, and what is done about it.
+#![warn(clippy::arithmetic_side_effects)]
 
 use std::time::Duration;
 
@@ -104,12 +105,13 @@ impl Wire {
             Class::Bisect => self.bisected(error(HttpErrorKind::Rule), keys),
             Class::Fatal => Judged::Failed(error(HttpErrorKind::Rule)),
             Class::Culprit => {
-                let named = strict::first(json, &rule.key);
-                let named = named.map_or(&[][..], |named| named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice));
-                let names = &self.decoder.names;
-                let ours: Vec<_> = keys.iter().map(|id| names.normal(id.as_str())).collect();
+                let culprit = strict::first(json, &rule.key);
+                let named = culprit
+                    .map_or(&[][..], |named| named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice));
+                let normal = |text: &str| self.decoder.names.normal(text);
+                let ours: Vec<_> = keys.iter().map(|id| normal(id.as_str())).collect();
                 let named = named.iter().filter_map(|named| match strict::id(named) {
-                    strict::IdRead::Text(text) => Some(names.normal(&text)),
+                    strict::IdRead::Text(text) => Some(normal(&text)),
                     _ => None,
                 });
                 let culprits: Vec<_> = named.filter(|named| ours.contains(named)).collect();

@@ -134,7 +134,7 @@ where
                 Ok(said) => said,
                 Err(error) if told.is_empty() => return Err(error),
                 // a key that was not sent has its own error, and not that of the others
-                Err(error) if error.verdict == Verdict::Isolate => vec![Said::Unprocessed; ids.len()],
+                Err(error) if error.verdict() == Verdict::Isolate => vec![Said::Unprocessed; ids.len()],
                 Err(error) => vec![Said::Failed(error); ids.len()],
             };
             for (key, said) in sent.into_iter().zip(said) {
@@ -165,7 +165,7 @@ where
     }
 
     fn verdict(&self, error: &HttpError) -> Verdict {
-        error.verdict
+        error.verdict()
     }
 
     fn retry(&self) -> Option<Retry> {

@@ -1,6 +1,7 @@
 //! A configuration out of a text.
 //!
 //! Owns: the two formats, and an error that says where and what else was meant. Refuses to know: what fields mean.
+#![warn(clippy::arithmetic_side_effects)]
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -49,7 +50,11 @@ impl HttpConfig {
     /// ```
     pub fn from_value(value: Value) -> Result<Self, ConfigError> {
         let Value::Object(mut fields) = value else {
-            return Err(refused("http", "no table", "a table with `request`, `limits`, `response`, `status` and `quota`"));
+            return Err(refused(
+                "http",
+                "no table",
+                "a table with `request`, `limits`, `response`, `status` and `quota`",
+            ));
         };
         let mut request = fields.remove("request").unwrap_or_else(|| Map::new().into());
         // one level deeper where the fields are many, so that the error says where
@@ -126,13 +131,5 @@ fn distance(one: &str, other: &str) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distances_are_those_of_the_book() {
-        for (one, other, far) in [("kitten", "sitting", 3), ("", "abc", 3), ("base", "bse", 1), ("same", "same", 0)] {
-            assert_eq!((distance(one, other), distance(other, one)), (far, far), "{one} {other}");
-        }
-    }
-}
+#[path = "../../tests/unit/http_parse.rs"]
+mod tests;

@@ -86,7 +86,11 @@ impl Credential {
     /// [`ConfigError`] if the secret is empty or cannot be in a header.
     pub fn bearer(secret: Secret) -> Result<Self, ConfigError> {
         let text = Secret::new(format!("Bearer {}", secret.expose()));
-        if secret.expose().is_empty() { Self::header("authorization", secret) } else { Self::header(AUTHORIZATION.as_str(), text) }
+        if secret.expose().is_empty() {
+            Self::header("authorization", secret)
+        } else {
+            Self::header(AUTHORIZATION.as_str(), text)
+        }
     }
 
     /// A header such as `X-Api-Key`.
@@ -94,6 +98,7 @@ impl Credential {
     /// # Errors
     ///
     /// [`ConfigError`] if the name is none, or the secret is empty or cannot be in a header.
+    #[expect(clippy::needless_pass_by_value, reason = "who gives a secret away should not keep it")]
     pub fn header(name: &str, secret: Secret) -> Result<Self, ConfigError> {
         let accepted = "a name of a header, and a secret of visible ASCII characters,";
         let refused = || refused("credential", "what it is", accepted);

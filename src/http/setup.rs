@@ -10,8 +10,12 @@ use serde_json::Value;
 use super::{
     exchange::Exchange,
     load::HttpLoader,
-    model::*,
+    model::{
+        AliasConfig, Condition, Duplicates, EncodeConfig, EncodeKind, ErrorsConfig, FatalConfig, Format, HttpConfig,
+        KeyType, NextConfig, Position, Shape, StatusConfig, Unaccounted, Unexpected, UnprocessedConfig,
+    },
     parse::refused,
+    rates::{QuotaConfig, RetryConfig, Unit, WindowConfig},
     secret::{Credential, Credentials, Keyring},
     transport::{HttpTransport, Transport, wall_clock},
     wire::Wire,
@@ -70,7 +74,16 @@ macro_rules! setters {
 impl<K, V> HttpLoaderBuilder<K, V> {
     pub(super) fn new(config: HttpConfig) -> Self {
         let (keyring, clock) = (Keyring::Fixed(None), wall_clock);
-        Self { config, keyring, transport: None, quota: None, clock, redirects: 0, masks: Vec::new(), types: PhantomData }
+        Self {
+            config,
+            keyring,
+            transport: None,
+            quota: None,
+            clock,
+            redirects: 0,
+            masks: Vec::new(),
+            types: PhantomData,
+        }
     }
 
     setters! {

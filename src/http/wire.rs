@@ -2,18 +2,19 @@
 //!
 //! Owns: which settings make sense together, the sizes of requests, and the pure face of the loader. Refuses to know:
 //! sockets, credentials, time.
+#![warn(clippy::arithmetic_side_effects)]
 
 use std::fmt;
 
 use serde_json::Value;
 
 use super::{
+    checks,
     decode::{Decoder, Reader, Said, undecodable},
     encode::{Encoder, Request},
     failure::HttpError,
     id::{Id, percent},
     judge::{Judged, Limit},
-    checks,
     model::{HttpConfig, NextConfig},
     names::Names,
     origin::{self, Origin},
@@ -78,7 +79,11 @@ impl Wire {
         wire.overhead = wire.probe.1.saturating_sub(weight);
         if wire.encoder.is_in_body() && alone.request_line() > wire.config.limits.max_request_line {
             let accepted = format!("{} or more", alone.request_line());
-            return Err(refused("limits.max_request_line", &wire.config.limits.max_request_line.to_string(), &accepted));
+            return Err(refused(
+                "limits.max_request_line",
+                &wire.config.limits.max_request_line.to_string(),
+                &accepted,
+            ));
         }
         if wire.probe.1 > wire.limit() {
             let accepted = format!("more than {}", wire.overhead);
@@ -136,12 +141,15 @@ impl Wire {
         reply: &Reply,
         json: &Value,
     ) -> Result<Option<String>, HttpError> {
-        let text = |at: &String| json.pointer(at).map(super::strict::code).filter(|text| !text.is_empty() && text != "null");
+        let text =
+            |at: &String| json.pointer(at).map(super::strict::code).filter(|text| !text.is_empty() && text != "null");
         let link = match next {
             NextConfig { link: Some(relation), .. } => origin::link(reply.values("link"), relation),
             NextConfig { url: Some(at), .. } => json.pointer(at).and_then(Value::as_str).map(str::to_owned),
             NextConfig { cursor: Some(at), param: Some(param), .. } => {
-                return Ok(text(at).filter(|text| text != "false").map(|cursor| with_cursor(&page.target, param, &cursor)));
+                return Ok(text(at)
+                    .filter(|text| text != "false")
+                    .map(|cursor| with_cursor(&page.target, param, &cursor)));
             }
             _ => None,
         };
@@ -164,7 +172,11 @@ impl Wire {
 
     /// What a request counts against [`limit`](Self::limit): its body if that has the keys, else its line.
     pub(super) fn size(&self, request: &Request) -> u64 {
-        if self.encoder.is_in_body() { request.body.as_ref().map_or(0, Vec::len) as u64 } else { request.request_line() }
+        if self.encoder.is_in_body() {
+            request.body.as_ref().map_or(0, Vec::len) as u64
+        } else {
+            request.request_line()
+        }
     }
 
     pub(super) fn limit(&self) -> u64 {
@@ -215,7 +227,8 @@ impl Reply {
 
     /// What the server calls this exchange.
     pub(super) fn request_id(&self) -> Option<String> {
-        let visible = |text: &&str| text.len() <= 128 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let visible =
+            |text: &&str| text.len() <= 128 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         let names = ["x-request-id", "request-id", "x-amzn-requestid", "x-correlation-id"];
         names.iter().find_map(|name| self.values(name).find(visible)).map(Into::into)
     }

@@ -60,13 +60,36 @@ const LAYERS: [&[&str]; 3] = [
         "speech",
         "times",
         "upstream",
+        "http",
+        "checks",
+        "decode",
+        "dry",
+        "encode",
+        "exchange",
+        "failure",
+        "id",
+        "judge",
+        "load",
+        "model",
+        "names",
+        "origin",
+        "parse",
+        "rates",
+        "secret",
+        "setup",
+        "strict",
+        "template",
+        "transport",
+        "units",
+        "wire",
     ],
 ];
 
 /// Modules around the engine that are as pure as its heart.
 const PURE: &[&str] = &[
     "hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows", "limits", "line", "refusals", "sends",
-    "shut", "speech", "times", "turns", "upstream",
+    "shut", "speech", "times", "turns", "upstream", "checks", "decode", "encode", "id", "judge", "names", "origin",
+    "parse", "strict", "template", "units", "wire",
 ];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {
@@ -136,7 +159,7 @@ fn layers_point_down_only() {
                 "{own}"
             );
         }
-        assert!(!text.contains("feature ="), "{own}: no feature is visible in the engine");
+        assert!(own_layer == 2 || !text.contains("feature ="), "{own}: no feature is visible in the engine");
     }
 }
 
@@ -154,7 +177,8 @@ fn bans_hold() {
                 "dbg!(",
                 "std::sync::Mutex",
             ] {
-                let allowed = ban == "std::sync::Mutex" && module(&path) == "sync";
+                let allowed =
+                    matches!((ban, &*module(&path)), ("std::sync::Mutex", "sync") | ("SystemTime", "transport"));
                 assert!(allowed || !line.contains(ban), "{name}:{}: {ban}", number + 1);
             }
         }

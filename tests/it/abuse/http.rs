@@ -47,7 +47,10 @@ async fn h01_a_body_that_is_cut_off_is_asked_for_again() {
     let cut = || Answer::new(200, &[("content-type", "application/json"), ("content-length", "100")], "[{\"id\":\"1\"");
     assert_eq!(asked(cut().then(Then::Close)).await, (2, HttpErrorKind::Broken));
     assert_eq!(asked(cut().then(Then::Reset)).await, (2, HttpErrorKind::Broken));
-    let server = Server::start(move |_, number| if number == 0 { cut().then(Then::Close) } else { Answer::json("[{\"id\":\"1\"}]") }).await;
+    let server = Server::start(
+        move |_, number| if number == 0 { cut().then(Then::Close) } else { Answer::json("[{\"id\":\"1\"}]") },
+    )
+    .await;
     assert!(build(hasty(&server)).get("1".into()).await.is_ok());
 }
 
@@ -92,7 +95,9 @@ fn bomb(bytes: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn p16_h03_what_unpacks_to_much_more_is_counted_unpacked() {
-    let packed = |encoding: &'static str, body: Vec<u8>| Answer::new(200, &[("content-type", "application/json"), ("content-encoding", encoding)], body);
+    let packed = |encoding: &'static str, body: Vec<u8>| {
+        Answer::new(200, &[("content-type", "application/json"), ("content-encoding", encoding)], body)
+    };
     let server = Server::start(move |_, _| packed("gzip", bomb(10_000))).await;
     let error = of(build(hasty(&server).max_response(1 << 20)).get("1".into()).await);
     assert_eq!(error.kind(), HttpErrorKind::ResponseTooLarge); // 10 kB of 1.9 MB
@@ -150,7 +155,16 @@ async fn h07_h08_h09_h10_what_is_not_json_in_itself_is_not_read() {
     let body = |bytes: &[u8]| Answer::new(200, &[("content-type", "application/json")], bytes);
     let utf16: Vec<u8> = "[]".encode_utf16().flat_map(u16::to_be_bytes).collect();
     let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
-    for bad in [&b"<p>"[..], b"[{\"id\":\"1\"}", b"[] []", b"[\"\xff\"]", b"[\"\\udc00\"]", b"[{\"id\":\"1\",\"id\":\"2\"}]", &utf16, &deep] {
+    for bad in [
+        &b"<p>"[..],
+        b"[{\"id\":\"1\"}",
+        b"[] []",
+        b"[\"\xff\"]",
+        b"[\"\\udc00\"]",
+        b"[{\"id\":\"1\",\"id\":\"2\"}]",
+        &utf16,
+        &deep,
+    ] {
         assert_eq!(asked(body(bad)).await, (1, HttpErrorKind::Decode));
     }
     let server = Server::start(move |_, _| body(b"\xEF\xBB\xBF[{\"id\":\"1\"}]")).await;
@@ -162,7 +176,16 @@ async fn h11_ids_of_another_kind_never_match() {
     for inexact in ["[{\"id\":18446744073709551616}]", "[{\"id\":1e400}]", "[{\"id\":1e30}]"] {
         assert_eq!(kind(Answer::json(inexact)).await, HttpErrorKind::Decode, "{inexact}");
     }
-    for (id, key) in [("true", "true"), ("-0", "0"), ("-0", "-0"), ("\"07\"", "7"), ("7.0", "7"), ("{}", "{}"), ("[\"7\"]", "7"), ("1.5", "1.5")] {
+    for (id, key) in [
+        ("true", "true"),
+        ("-0", "0"),
+        ("-0", "-0"),
+        ("\"07\"", "7"),
+        ("7.0", "7"),
+        ("{}", "{}"),
+        ("[\"7\"]", "7"),
+        ("1.5", "1.5"),
+    ] {
         let server = Server::start(move |_, _| Answer::json(format!("[{{\"id\":{id}}}]"))).await;
         assert!(build(hasty(&server)).get(key.into()).await.unwrap_err().is_not_found(), "{id} {key}");
     }
@@ -205,7 +228,11 @@ impl Credentials for Tokens {
 #[tokio::test]
 async fn h13_401_renews_a_credential_once_for_all_and_403_does_not() {
     let server = Server::start(|seen, _| {
-        if seen.header("authorization") == Some("Bearer token-1") { Answer::json(items(&seen.values("id"))) } else { Answer::status(401, "{}") }
+        if seen.header("authorization") == Some("Bearer token-1") {
+            Answer::json(items(&seen.values("id")))
+        } else {
+            Answer::status(401, "{}")
+        }
     })
     .await;
     let made = Arc::new(AtomicUsize::new(0));
@@ -234,7 +261,11 @@ async fn h13_401_renews_a_credential_once_for_all_and_403_does_not() {
 
 fn limited_first(after: &'static str) -> impl Fn(&Seen, usize) -> Answer + Send + Sync {
     move |seen, number| {
-        if number == 0 { Answer::with(429, &[("retry-after", after)], "{}") } else { Answer::json(items(&seen.values("id"))) }
+        if number == 0 {
+            Answer::with(429, &[("retry-after", after)], "{}")
+        } else {
+            Answer::json(items(&seen.values("id")))
+        }
     }
 }
 
@@ -338,7 +369,8 @@ async fn h19_headers_without_measure_and_ids_with_line_ends() {
         let answer = Answer { head: head.into_bytes(), body: b"[]".to_vec(), then: Then::Keep };
         assert_eq!(kind(answer).await, HttpErrorKind::Broken);
     }
-    let mut latin = b"HTTP/1.1 200 X\r\nretry-after: \xe9\r\nx-request-id: \xff\r\ncontent-type: application/json\r\n".to_vec();
+    let mut latin =
+        b"HTTP/1.1 200 X\r\nretry-after: \xe9\r\nx-request-id: \xff\r\ncontent-type: application/json\r\n".to_vec();
     latin.extend_from_slice(b"content-length: 12\r\n\r\n");
     let answer = Answer { head: latin, body: b"[{\"id\":\"1\"}]".to_vec(), then: Then::Keep };
     let server = Server::start(move |_, _| answer.clone()).await;
@@ -355,7 +387,8 @@ async fn h19_headers_without_measure_and_ids_with_line_ends() {
 async fn h20_ids_with_structure_in_them_come_through_a_socket() {
     let server = Server::echo().await;
     let json = build(plain(&server));
-    let ids = ["/", "..", "?", "&", "#", "%", "+", " ", "\0", "😀", "a&id=b", "%26", "=", "\"'\\", "ä\u{202e}"].map(String::from);
+    let ids = ["/", "..", "?", "&", "#", "%", "+", " ", "\0", "😀", "a&id=b", "%26", "=", "\"'\\", "ä\u{202e}"]
+        .map(String::from);
     for (id, value) in ids.iter().zip(json.get_many(ids.clone()).await.unwrap()) {
         assert_eq!(value["id"], **id);
     }
@@ -437,7 +470,11 @@ async fn h24_a_secret_of_the_address_is_in_no_error() {
 
 /// `GET /?id=…`, items in pages.
 fn paged(server: &Server, next: &str) -> Json {
-    build(configured(server, &format!("{HASTY}\nresponse.next = {next}").replace("response = { key = \"/id\" }", "response.items = \"/items\"\nresponse.key = \"/id\"")))
+    build(configured(
+        server,
+        &format!("{HASTY}\nresponse.next = {next}")
+            .replace("response = { key = \"/id\" }", "response.items = \"/items\"\nresponse.key = \"/id\""),
+    ))
 }
 
 fn page(ids: &[&str], next: impl Into<Value>) -> Answer {
@@ -492,8 +529,11 @@ async fn g04_g05_relative_links_are_followed_and_totals_are_not() {
     let both = paged(&server, "{ link = \"next\" }").get_many(["0", "1"].map(String::from)).await.unwrap();
     assert_eq!((both.len(), server.count()), (2, 2));
 
-    let server = Server::start(|_, number| page(&[&number.to_string()], [json!("a b"), json!("c"), json!("")][number].clone())).await;
-    let all = paged(&server, "{ cursor = \"/next\", param = \"cursor\" }").get_many(["0", "1", "2"].map(String::from)).await;
+    let server =
+        Server::start(|_, number| page(&[&number.to_string()], [json!("a b"), json!("c"), json!("")][number].clone()))
+            .await;
+    let all =
+        paged(&server, "{ cursor = \"/next\", param = \"cursor\" }").get_many(["0", "1", "2"].map(String::from)).await;
     assert_eq!(all.unwrap().len(), 3);
     let targets: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert_eq!(targets[1..], ["/?id=0&id=1&id=2&cursor=a%20b", "/?id=0&id=1&id=2&cursor=c"]);

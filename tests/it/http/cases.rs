@@ -189,9 +189,12 @@ async fn l26_requests_are_split_by_the_bytes_of_their_line() {
         let (server, batcher, _) = batcher(&case, Vec::new()).await;
         let all = batcher.find_many(shuffled(&keys, seed)).await.unwrap();
         assert!(all.len() == 60 && all.iter().all(Option::is_none));
-        let mut sizes: Vec<_> = server.seen().iter().map(|seen| (seen.values("doi").len(), seen.line.len() + 2)).collect();
+        let mut sizes: Vec<_> =
+            server.seen().iter().map(|seen| (seen.values("doi").len(), seen.line.len() + 2)).collect();
         sizes.sort_unstable_by(|one, other| other.cmp(one));
-        let numbers = |name: &str| case[name].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect::<Vec<_>>();
+        let numbers = |name: &str| {
+            case[name].as_array().unwrap().iter().map(|n| n.as_u64().unwrap() as usize).collect::<Vec<_>>()
+        };
         assert_eq!(sizes.iter().map(|size| size.0).collect::<Vec<_>>(), numbers("expected_chunks"));
         assert_eq!(sizes.iter().map(|size| size.1).collect::<Vec<_>>(), numbers("expected_request_line_bytes"));
         let mut sent: Vec<_> = server.seen().iter().flat_map(|seen| seen.values("doi")).collect();

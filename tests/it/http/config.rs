@@ -106,17 +106,29 @@ fn the_whole_layout_is_read_from_toml_and_json_alike() {
     assert_eq!(toml.quota.windows[1].per, Duration::from_secs(600));
     assert_eq!(toml.quota.retry.max_server_wait, Duration::from_secs(300));
     let loader = HttpLoader::<String, Value>::from_config(toml).unwrap();
-    assert!(loader.check().request().starts_with("GET /v2/items?ids=key&fields=id,name HTTP/1.1\r\nhost: api.example.com\r\n"));
+    assert!(
+        loader
+            .check()
+            .request()
+            .starts_with("GET /v2/items?ids=key&fields=id,name HTTP/1.1\r\nhost: api.example.com\r\n")
+    );
 }
 
 #[test]
 fn the_defaults_are_those_of_the_table() {
-    let minimal = r#"{"request": {"base": "http://x", "encode": {"kind": "repeat", "name": "id"}}, "response": {"key": "/id"}}"#;
+    let minimal =
+        r#"{"request": {"base": "http://x", "encode": {"kind": "repeat", "name": "id"}}, "response": {"key": "/id"}}"#;
     let config = HttpConfig::from_json(minimal).unwrap();
     assert!(Wire::new(config.clone()).is_ok());
     assert_eq!((&*config.request.method, &*config.request.path), ("GET", "/"));
-    assert_eq!((config.limits.max_keys, config.limits.max_request_line, config.limits.max_response), (None, 8000, 64 << 20));
-    assert_eq!((config.status.ok, config.status.limited, config.status.auth), (vec![200, 203, 206, 207], vec![429], vec![401]));
+    assert_eq!(
+        (config.limits.max_keys, config.limits.max_request_line, config.limits.max_response),
+        (None, 8000, 64 << 20)
+    );
+    assert_eq!(
+        (config.status.ok, config.status.limited, config.status.auth),
+        (vec![200, 203, 206, 207], vec![429], vec![401])
+    );
     assert_eq!((config.quota.retry.attempts, &*config.quota.dialect), (4, "auto"));
     // from here on every table of the documentation: field, type, default, meaning
     let docs = include_str!("../../../src/docs/api.md");
@@ -180,8 +192,18 @@ fn p20_every_bad_value_names_its_field_and_what_is_accepted() {
         ("/request/encode", json!({ "kind": "join", "name": "ids", "sep": "" }), "request.encode.sep", "a text"),
         ("/request/encode", json!({ "kind": "template", "name": "q", "item": "x" }), "request.encode.item", "one `{}`"),
         ("/request/encode", json!({ "kind": "body_json" }), "request.encode.template", "`$keys`"),
-        ("/request/encode", json!({ "kind": "body_json", "template": { "a": "$key" } }), "request.encode.template", "`$each`"),
-        ("/request/encode", json!({ "kind": "repeat", "name": "id", "safe": "&" }), "request.encode.safe", "not structure"),
+        (
+            "/request/encode",
+            json!({ "kind": "body_json", "template": { "a": "$key" } }),
+            "request.encode.template",
+            "`$each`",
+        ),
+        (
+            "/request/encode",
+            json!({ "kind": "repeat", "name": "id", "safe": "&" }),
+            "request.encode.safe",
+            "not structure",
+        ),
         ("/request/query_safe", json!("#"), "request.query_safe", "not structure"),
         ("/limits", json!({ "max_keys": 0 }), "limits.max_keys", "1 or more"),
         ("/limits", json!({ "max_response": 0 }), "limits.max_response", "1 or more"),
@@ -194,7 +216,12 @@ fn p20_every_bad_value_names_its_field_and_what_is_accepted() {
         ("/response/shape", json!("by-key"), "response", "`by_key`"),
         ("/response/key_normalize", json!(["lowercase"]), "response.key_normalize", "`lower`"),
         ("/response/missing_when", json!([{}]), "response.missing_when", "`exists`"),
-        ("/response/fatal", json!([{ "when": { "exists": "/e" }, "class": "culprit" }]), "response.fatal.key", "culprit"),
+        (
+            "/response/fatal",
+            json!([{ "when": { "exists": "/e" }, "class": "culprit" }]),
+            "response.fatal.key",
+            "culprit",
+        ),
         ("/response/next", json!({}), "response.next", "one of `link`"),
         ("/response/next", json!({ "cursor": "/c" }), "response.next", "`param`"),
         ("/status", json!({ "ok": [99] }), "status.ok", "100 to 599"),
@@ -218,7 +245,8 @@ fn p20_every_bad_value_names_its_field_and_what_is_accepted() {
 
 #[test]
 fn what_is_no_toml_or_json_says_where_and_shows_no_line() {
-    let error = HttpConfig::from_toml("[request]\nbase = \"http://x\"\npath = s3cret-canary\n").unwrap_err().to_string();
+    let error =
+        HttpConfig::from_toml("[request]\nbase = \"http://x\"\npath = s3cret-canary\n").unwrap_err().to_string();
     assert!(error.contains("line 3") && !error.contains("canary"), "{error}");
     let error = HttpConfig::from_json("{\"request\": {}, \"request\": {}}").unwrap_err().to_string();
     assert!(error.contains("without repeated names"), "{error}");

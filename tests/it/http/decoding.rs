@@ -39,11 +39,18 @@ fn fails(response: Value, ids: &[&str], body: Value) -> HttpErrorKind {
 
 #[test]
 fn by_key_list_aligned_and_correlated() {
-    assert_eq!(all(json!({ "shape": "by_key", "items": "/r" }), &["1", "2"], json!({ "r": { "2": "b", "3": "c" } })), ["missing", "\"b\""]);
+    assert_eq!(
+        all(json!({ "shape": "by_key", "items": "/r" }), &["1", "2"], json!({ "r": { "2": "b", "3": "c" } })),
+        ["missing", "\"b\""]
+    );
     assert_eq!(all(json!({ "key": "/id" }), &["1", "2"], json!([{ "id": 2 }, null])), ["missing", "{\"id\":2}"]);
-    assert_eq!(all(json!({ "shape": "aligned", "value": "/v" }), &["a", "b"], json!([{ "v": 1 }, null])), ["1", "missing"]);
+    assert_eq!(
+        all(json!({ "shape": "aligned", "value": "/v" }), &["a", "b"], json!([{ "v": 1 }, null])),
+        ["1", "missing"]
+    );
     let rpc = json!({ "shape": "correlated", "key": "/id", "value": "/result", "item_error": "/error", "error_code": "/code" });
-    let body = json!([{ "id": 2, "error": { "code": -1 } }, { "id": 0, "result": "x" }, { "id": 9, "result": "foreign" }]);
+    let body =
+        json!([{ "id": 2, "error": { "code": -1 } }, { "id": 0, "result": "x" }, { "id": 9, "result": "foreign" }]);
     assert_eq!(all(rpc, &["a", "b", "c"], body), ["\"x\"", "failed - None", "failed -1 None"]);
 }
 
@@ -56,7 +63,10 @@ fn what_is_arranged_otherwise_is_an_error_and_not_a_wrong_answer() {
     assert_eq!(fails(json!({ "key": "/id" }), &["a"], json!({ "a": 1 })), decode);
     assert_eq!(fails(json!({ "key": "/id" }), &["a"], json!([{ "name": "a" }])), decode);
     assert_eq!(fails(json!({ "key": "/id", "shape": "correlated" }), &["a"], json!([{ "id": null }])), decode);
-    assert_eq!(fails(json!({ "key": "/id", "unexpected": "error" }), &["a"], json!([{ "id": "b" }])), HttpErrorKind::Unexpected);
+    assert_eq!(
+        fails(json!({ "key": "/id", "unexpected": "error" }), &["a"], json!([{ "id": "b" }])),
+        HttpErrorKind::Unexpected
+    );
     assert_eq!(all(json!({ "key": "/id", "value": "/v" }), &["a"], json!([{ "id": "a" }])), ["failed - None"]);
 }
 
@@ -83,8 +93,12 @@ fn items_have_a_status_an_error_or_a_mark() {
 
 #[test]
 fn names_are_normalised_on_both_sides_and_aliases_are_followed() {
-    let names = json!({ "key": "/id", "key_normalize": ["strip_prefix:https://openalex.org/", "lower"], "value": "/v" });
-    assert_eq!(all(names, &["W1", "w1", "W2"], json!([{ "id": "https://openalex.org/W1", "v": 1 }])), ["1", "1", "missing"]);
+    let names =
+        json!({ "key": "/id", "key_normalize": ["strip_prefix:https://openalex.org/", "lower"], "value": "/v" });
+    assert_eq!(
+        all(names, &["W1", "w1", "W2"], json!([{ "id": "https://openalex.org/W1", "v": 1 }])),
+        ["1", "1", "missing"]
+    );
     let two = json!({ "key_normalize": ["composite:/type+/id"], "value": "/v" });
     assert_eq!(all(two, &["N1", "W1"], json!([{ "type": "W", "id": 1, "v": "way" }])), ["missing", "\"way\""]);
     let wiki = json!({ "items": "/pages", "key": "/title", "value": "/id", "alias": [{ "list": "/normalized", "from": "/from", "to": "/to" }, { "list": "/redirects", "from": "/from", "to": "/to" }] });
@@ -135,7 +149,10 @@ fn rules_over_the_body_come_first_whatever_the_status() {
         { "when": { "exists": "/error" }, "class": "fatal", "code": "/error/code" },
     ] });
     let culprit = json!({ "error": { "id": "b", "code": "bad" } });
-    assert_eq!(all(rules.clone(), &["a", "b", "c"], culprit), ["again", "failed bad None".replace("None", "Some(200)").as_str(), "again"]);
+    assert_eq!(
+        all(rules.clone(), &["a", "b", "c"], culprit),
+        ["again", "failed bad None".replace("None", "Some(200)").as_str(), "again"]
+    );
     // one that was not asked for is nobody's fault here
     let error = said(rules.clone(), &["a"], json!({ "error": { "id": "z", "code": "bad" } })).unwrap_err();
     assert_eq!(error.kind(), HttpErrorKind::Rule);

@@ -7,11 +7,13 @@ use serde_json::json;
 
 use super::{
     build, configured, of, plain,
-    server::{Answer, Server, Seen, items},
+    server::{Answer, Seen, Server, items},
 };
 
 fn at_most(line: usize, status: u16) -> impl Fn(&Seen, usize) -> Answer + Send + Sync {
-    move |seen, _| if seen.line.len() > line { Answer::status(status, "{}") } else { Answer::json(items(&seen.values("id"))) }
+    move |seen, _| {
+        if seen.line.len() > line { Answer::status(status, "{}") } else { Answer::json(items(&seen.values("id"))) }
+    }
 }
 
 #[tokio::test]
@@ -48,7 +50,9 @@ async fn a_body_that_is_too_large_is_halved_and_its_limit_splits() {
             return Answer::status(413, "{}");
         }
         let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
-        Answer::json(items(&body["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().into()).collect::<Vec<_>>()))
+        Answer::json(items(
+            &body["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().into()).collect::<Vec<_>>(),
+        ))
     })
     .await;
     let json = build(configured(&server, toml));
@@ -96,7 +100,11 @@ async fn hints_of_a_success_and_a_pause_in_the_body_shut_the_gate() {
 #[tokio::test]
 async fn a_refusal_in_the_body_of_a_success_is_one() {
     let server = Server::start(|seen, number| {
-        if number == 0 { Answer::json("{\"status\":\"0\",\"result\":\"Max rate limit reached\"}") } else { Answer::json(items(&seen.values("id"))) }
+        if number == 0 {
+            Answer::json("{\"status\":\"0\",\"result\":\"Max rate limit reached\"}")
+        } else {
+            Answer::json(items(&seen.values("id")))
+        }
     })
     .await;
     let toml = r#"

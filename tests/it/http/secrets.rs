@@ -1,6 +1,9 @@
 //! Secrets: in every request, and in no text.
 
-use std::{error::Error as _, sync::{Arc, Mutex}};
+use std::{
+    error::Error as _,
+    sync::{Arc, Mutex},
+};
 
 use multiget::{
     HttpLoader,
@@ -18,7 +21,9 @@ const CANARY: &str = "s3cret-canary";
 
 fn credential() -> Credential {
     let header = |name| Credential::header(name, Secret::new(CANARY)).unwrap();
-    header("X-Api-Key").and(Credential::bearer(Secret::new(CANARY)).unwrap()).and(Credential::query("sig", Secret::new(CANARY)))
+    header("X-Api-Key")
+        .and(Credential::bearer(Secret::new(CANARY)).unwrap())
+        .and(Credential::query("sig", Secret::new(CANARY)))
 }
 
 /// Everything that is said to `tracing`, by this crate and those below it.
@@ -68,7 +73,11 @@ async fn p14_canaries_are_in_every_request_and_in_no_output_of_any_kind() {
     let guard = tracing_core::dispatcher::set_default(&tracing_core::Dispatch::new(heard.clone()));
     let mut texts = String::new();
     for status in [200, 302, 400, 401, 404, 413, 429, 500, 200] {
-        let body = if status == 200 { String::from("[{\"id\":\"v-canary\",\"x\":\"body-canary\"}") } else { "{\"e\":\"body-canary\"}".into() };
+        let body = if status == 200 {
+            String::from("[{\"id\":\"v-canary\",\"x\":\"body-canary\"}")
+        } else {
+            "{\"e\":\"body-canary\"}".into()
+        };
         let server = Server::start(move |seen, _| {
             assert_eq!(seen.values("sig"), [CANARY]);
             assert_eq!(seen.header("authorization"), Some("Bearer s3cret-canary"));
@@ -97,8 +106,14 @@ async fn p14_canaries_are_in_every_request_and_in_no_output_of_any_kind() {
         }
         let check = loader.check().to_string();
         assert!(check.contains("v=plain-canary") && check.contains("header-canary"), "{check}"); // what was asked for
-        assert!(check.contains("access_token=***") && check.contains("sig=***") && check.contains("x-api-key: ***"), "{check}");
-        assert!(check.contains("authorization: ***") && !check.contains(CANARY) && !check.contains("query-canary"), "{check}");
+        assert!(
+            check.contains("access_token=***") && check.contains("sig=***") && check.contains("x-api-key: ***"),
+            "{check}"
+        );
+        assert!(
+            check.contains("authorization: ***") && !check.contains(CANARY) && !check.contains("query-canary"),
+            "{check}"
+        );
         assert!(server.count() >= 1);
     }
     drop(guard);
@@ -125,7 +140,9 @@ async fn the_dry_run_is_the_bytes_that_are_sent() {
         multiget::Batcher::builder().build(loader).unwrap().get("key".into()).await.unwrap();
         assert_eq!(String::from_utf8(server.seen()[0].raw.clone()).unwrap(), check.request());
     }
-    let odd = HttpConfig::from_toml("request = { base = \"http://x\", encode = { kind = \"repeat\", name = \"id\" }, timeout = { attempt = \"30s\" } }\nresponse = { key = \"/id\" }");
+    let odd = HttpConfig::from_toml(
+        "request = { base = \"http://x\", encode = { kind = \"repeat\", name = \"id\" }, timeout = { attempt = \"30s\" } }\nresponse = { key = \"/id\" }",
+    );
     let odd = HttpLoader::<String, Value>::configured(odd.unwrap()).credential(credential()).build().unwrap().check();
     assert_eq!(odd.warnings().len(), 2, "{odd}"); // a timeout above the default of the batcher, and a secret in clear text
 }
@@ -148,7 +165,10 @@ async fn uc05_two_identities_are_two_loaders_and_share_nothing() {
         }
     });
     for (one, other) in futures::future::join_all(gets).await {
-        assert_eq!((one.unwrap()["who"].as_str(), other.unwrap()["who"].as_str()), (Some("Bearer ann"), Some("Bearer ben")));
+        assert_eq!(
+            (one.unwrap()["who"].as_str(), other.unwrap()["who"].as_str()),
+            (Some("Bearer ann"), Some("Bearer ben"))
+        );
     }
     assert_eq!(server.count(), 2);
 }
@@ -164,6 +184,9 @@ fn a_secret_comes_from_the_environment_or_a_file_or_says_what_is_missing() {
     assert_eq!(Secret::from_file(&file).unwrap().expose(), "from a file");
     std::fs::remove_file(file).unwrap();
     for bad in ["", "two\nlines", "\u{7f}"] {
-        assert!(Credential::bearer(Secret::new(bad)).is_err() && Credential::header("x", Secret::new(bad)).is_err(), "{bad:?}");
+        assert!(
+            Credential::bearer(Secret::new(bad)).is_err() && Credential::header("x", Secret::new(bad)).is_err(),
+            "{bad:?}"
+        );
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns: defaults, accepted ranges and the error that names them. Refuses to know: what the settings do.
 
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// A setting that cannot work, found by [`build`](crate::Builder::build) and its siblings.
 ///
@@ -20,15 +20,15 @@ use std::{fmt, time::Duration};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{setting}` cannot be {value}: {accepted} is accepted")]
 pub struct ConfigError {
-    setting: &'static str,
+    setting: Cow<'static, str>,
     value: String,
-    accepted: &'static str,
+    accepted: Cow<'static, str>,
 }
 
 impl ConfigError {
     /// The setter's name.
     pub fn setting(&self) -> &str {
-        self.setting
+        &self.setting
     }
 
     /// The value that was given, as text.
@@ -38,7 +38,7 @@ impl ConfigError {
 
     /// What would have been accepted, in words.
     pub fn accepted(&self) -> &str {
-        self.accepted
+        &self.accepted
     }
 }
 
@@ -107,9 +107,17 @@ pub(crate) fn wait(setting: &'static str, value: Duration) -> Result<(), ConfigE
 
 pub(crate) fn accept(
     fine: bool,
-    setting: &'static str,
+    setting: impl Into<Cow<'static, str>>,
     value: &dyn fmt::Debug,
-    accepted: &'static str,
+    accepted: impl Into<Cow<'static, str>>,
 ) -> Result<(), ConfigError> {
-    if fine { Ok(()) } else { Err(ConfigError { setting, value: format!("{value:?}"), accepted }) }
+    if fine { Ok(()) } else { Err(refusal(setting, value, accepted)) }
+}
+
+pub(crate) fn refusal(
+    setting: impl Into<Cow<'static, str>>,
+    value: &dyn fmt::Debug,
+    accepted: impl Into<Cow<'static, str>>,
+) -> ConfigError {
+    ConfigError { setting: setting.into(), value: format!("{value:?}"), accepted: accepted.into() }
 }

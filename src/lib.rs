@@ -65,6 +65,11 @@
 //! hints                                             feature `quota`
 //!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
 //!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! HttpLoader                                        feature `http`: any multi-id API by configuration
+//!   builder(base)  configured(HttpConfig)  from_config(HttpConfig)  check() -> DryRun  wire() -> Wire
+//! http                                              feature `http`
+//!   HttpConfig::from_toml(text)  from_json(text)    Wire::new(config).encode(&ids) -> Request  decode(&ids, &reply) -> Said
+//!   Credential::bearer(Secret::from_env(name))      trait Credentials  trait Transport  HttpError  HttpErrorKind
 //! requests                                          feature `http`
 //!   Requests::builder().concurrency(n).quota(q).timeout(d).retry(r).credential(origin, header, ||..)  .build()
 //!   run(requests)  run_stream(stream) -> Run, a Stream of Item { index, request, result, elapsed, attempts }
@@ -98,7 +103,7 @@
 //! * [P13](docs::promises#p13-freshness): after `invalidate` no get sees what a load found out before.
 //! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
 //! * [P15](docs::promises#p15-quota-holds): a quota is exact, and a wait that is dropped costs nothing.
-//! * [P16](docs::promises#p16-the-network-is-not-believed): size, time and hops of what an upstream does are capped.
+//! * [P16](docs::promises#p16-the-network-is-not-believed): what comes over the network is bounded, and goes to its own key.
 //! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
 //! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
@@ -153,6 +158,8 @@ mod sync;
 // layer 2: around the engine
 #[cfg(feature = "quota")]
 pub mod hints;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "quota")]
 mod quota;
 #[cfg(feature = "http")]
@@ -162,6 +169,8 @@ pub mod testing;
 
 pub mod docs;
 
+#[cfg(feature = "http")]
+pub use crate::http::HttpLoader;
 #[cfg(feature = "quota")]
 pub use crate::quota::{LimitView, Quota, QuotaBuilder, QuotaError, QuotaView, WaitsFor};
 pub use crate::{

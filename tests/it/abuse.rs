@@ -3,12 +3,11 @@
 //! Rows whose part of the library does not exist yet have no test here:
 //!
 //! * C17 (cache): no such setting.
-//! * K11, second half (a request that is too large): needs the HTTP loader.
 //! * L15, second half (a cache declines heavy values): needs the cache.
 //! * T3, last part (lifetimes expire): needs the cache.
 //!
 //! Rows that are tests of promises elsewhere: L13 (a loader that calls its own batcher) in `nested.rs`; C14, C15, Q5, Q6
-//! and the part of T3 that a quota refills in `quota.rs`.
+//! and the part of T3 that a quota refills in `quota.rs`. K11, second half, is with row H21.
 //!
 //! Rows that no test of this kind can show:
 //!
@@ -19,6 +18,8 @@
 mod callers;
 mod config;
 mod hangs;
+#[cfg(feature = "http")]
+mod http;
 mod keys;
 mod loader;
 mod time;

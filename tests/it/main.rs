@@ -27,6 +27,8 @@ mod foreign_bugs;
 mod gates;
 #[cfg(feature = "quota")]
 mod hints;
+#[cfg(feature = "http")]
+mod http;
 mod ill;
 mod isolate;
 mod joining;

@@ -70,13 +70,34 @@ const LAYERS: [&[&str]; 3] = [
         "response",
         "run",
         "setup",
+        "http",
+        "checks",
+        "decode",
+        "dry",
+        "encode",
+        "exchange",
+        "id",
+        "judge",
+        "load",
+        "model",
+        "names",
+        "origin",
+        "parse",
+        "rates",
+        "secret",
+        "strict",
+        "template",
+        "transport",
+        "units",
+        "wire",
     ],
 ];
 
 /// Modules around the engine that are as pure as its heart.
 const PURE: &[&str] = &[
     "hints", "bodies", "dates", "dialects", "numbers", "resolver", "windows", "limits", "line", "refusals", "sends",
-    "shut", "speech", "times", "turns", "upstream",
+    "shut", "speech", "times", "turns", "upstream", "checks", "decode", "encode", "id", "judge", "names", "origin",
+    "parse", "strict", "template", "units", "wire",
 ];
 
 fn files(under: &str) -> Vec<(PathBuf, String)> {
@@ -146,7 +167,7 @@ fn layers_point_down_only() {
                 "{own}"
             );
         }
-        assert!(!text.contains("feature ="), "{own}: no feature is visible in the engine");
+        assert!(own_layer == 2 || !text.contains("feature ="), "{own}: no feature is visible in the engine");
     }
 }
 
@@ -164,7 +185,8 @@ fn bans_hold() {
                 "dbg!(",
                 "std::sync::Mutex",
             ] {
-                let allowed = ban == "std::sync::Mutex" && module(&path) == "sync";
+                let allowed =
+                    matches!((ban, &*module(&path)), ("std::sync::Mutex", "sync") | ("SystemTime", "transport"));
                 assert!(allowed || !line.contains(ban), "{name}:{}: {ban}", number + 1);
             }
         }

@@ -90,11 +90,11 @@ impl Ticket {
     /// One request, through the gates and over the wire.
     async fn send(&self, place: Option<&Url>, first: bool) -> Result<Response, RequestError> {
         let (setup, most) = (&*self.setup, self.setup.max_response);
-        drop(self.request.outgoing(place)?); // what cannot be sent costs no quota
+        let place = self.request.place(place)?; // what cannot be sent does not wait for a gate
         // Cancel: the places at the gates are given back.
         let permits = pass_all(&setup.gates, &Want::new(NonZeroUsize::MIN, 0)).await;
         let permits = permits.map_err(|refused| RequestError::Refused { retry_after: refused.retry_after() })?;
-        let mut outgoing = self.request.outgoing(place)?;
+        let mut outgoing = self.request.outgoing(place);
         setup.credentials.iter().try_for_each(|credential| credential.add(&mut outgoing))?;
         for permit in permits {
             permit.spend(1);

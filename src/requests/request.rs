@@ -203,16 +203,20 @@ impl Request {
         self.idempotent
     }
 
-    /// What is sent, to where it is or was redirected to.
-    pub(super) fn outgoing(&self, redirected: Option<&Url>) -> Result<reqwest::Request, RequestError> {
-        let url = match (self.fault, redirected.or(self.url.as_ref())) {
-            (None, Some(url)) if url.as_str().len() <= LONGEST_URL => url.clone(),
-            (what, _) => return Err(RequestError::Invalid { what: what.unwrap_or("the length of the URL") }),
-        };
-        let mut outgoing = reqwest::Request::new(self.method.clone(), url);
+    /// Where it goes: to its URL, or to where it was redirected. An error if it cannot be sent.
+    pub(super) fn place<'a>(&'a self, redirected: Option<&'a Url>) -> Result<&'a Url, RequestError> {
+        match (self.fault, redirected.or(self.url.as_ref())) {
+            (None, Some(url)) if url.as_str().len() <= LONGEST_URL => Ok(url),
+            (what, _) => Err(RequestError::Invalid { what: what.unwrap_or("the length of the URL") }),
+        }
+    }
+
+    /// What is sent.
+    pub(super) fn outgoing(&self, place: &Url) -> reqwest::Request {
+        let mut outgoing = reqwest::Request::new(self.method.clone(), place.clone());
         outgoing.headers_mut().clone_from(&self.headers);
         *outgoing.body_mut() = self.body.clone().map(Into::into);
-        Ok(outgoing)
+        outgoing
     }
 }
 

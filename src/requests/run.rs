@@ -150,9 +150,7 @@ impl Run {
     fn pull(&mut self, cx: &mut Context<'_>) -> bool {
         let mut pulled = false;
         let leaves = usize::from(self.is_next_done());
-        while self.out.len() + self.done.len() < self.setup.concurrency + leaves
-            && self.out.len() < self.setup.concurrency
-        {
+        while self.out.len() + self.done.len() < self.setup.concurrency + leaves {
             let Some(mut source) = self.source.take() else { break };
             let request = source(cx);
             if matches!(request, Poll::Ready(None)) {

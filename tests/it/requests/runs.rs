@@ -218,7 +218,9 @@ async fn uc06_what_cannot_be_sent_is_the_error_of_its_own_item() {
         }
     }
     assert_eq!(sends.ms(), [0; 20], "and it costs no quota");
-    assert_eq!((requests.accounts().ok, requests.accounts().errors), (20, count as u64));
+    let late = all(requests.run([Request::get("no URL")])).await;
+    assert_eq!(late[&0].elapsed, Duration::ZERO, "nor does it wait for any");
+    assert_eq!((requests.accounts().ok, requests.accounts().errors), (20, count as u64 + 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,6 +366,49 @@ async fn uc11_a_429_pauses_all_of_them() {
     assert_eq!(sends.ms(), [0, 0, 10, 10, 7_020, 7_020]);
     let refused: Vec<_> = items.values().filter_map(|item| item.result.as_ref().err()?.retry_after()).collect();
     assert_eq!(refused, [Duration::from_secs(7)]);
+}
+
+/// What responses say to a quota is what whoever sends them by hand would say to it.
+#[tokio::test(start_paused = true)]
+async fn uc11_a_quota_hears_of_refusals_and_successes() {
+    const SCRIPT: [u16; 12] = [200, 429, 429, 429, 200, 200, 429, 503, 200, 404, 429, 200];
+    let quota = || Quota::unlimited().backoff(ms(1_000), ms(60_000)).seed(7).build().unwrap();
+    let sends = Sends::new();
+    let requests = over(Requests::builder().concurrency(1).quota(quota()), {
+        let sends = sends.clone();
+        move |_| {
+            let sent = sends.note();
+            async move { status(SCRIPT[sent - 1]) }
+        }
+    });
+    all(requests.run((0..12).map(get))).await;
+
+    let (by_hand, quota) = (Sends::new(), quota());
+    for status in SCRIPT {
+        quota.acquire().await.unwrap();
+        by_hand.note();
+        match status {
+            429 | 503 => drop(quota.refused()),
+            404 => {}
+            _ => quota.succeeded(),
+        }
+    }
+    assert_eq!(sends.ms(), by_hand.ms());
+    assert!(sends.ms()[11] > 2_000, "{:?}", sends.ms());
+}
+
+#[tokio::test(start_paused = true)]
+async fn uc11_a_quota_hears_of_a_pace() {
+    let sends = Sends::new();
+    let requests = over(Requests::builder().concurrency(1).quota(Quota::unlimited().build().unwrap()), {
+        let sends = sends.clone();
+        move |_| {
+            sends.note();
+            async { status_with(200, &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset-after", "5")]) }
+        }
+    });
+    all(requests.run((0..3).map(get))).await;
+    assert_eq!(sends.ms(), [0, 5_000, 10_000]);
 }
 
 /// Requests go on while nobody polls: a consumer that takes its time does not make them late.

@@ -91,6 +91,23 @@ async fn uc04_the_client_is_made_once_and_its_timeouts_are_not_up_to_it() {
     assert!(heads.lock().unwrap().iter().all(|head| head.contains("user-agent: ours\r\n")));
 }
 
+/// A name that is looked up for ever: `connect_timeout` holds for all of connecting.
+#[tokio::test]
+async fn uc04_connecting_has_a_timeout_of_its_own() {
+    use reqwest::dns::{Name, Resolve, Resolving};
+
+    struct Nowhere;
+    impl Resolve for Nowhere {
+        fn resolve(&self, _: Name) -> Resolving {
+            Box::pin(std::future::pending())
+        }
+    }
+    let builder = Requests::builder().connect_timeout(Duration::from_millis(100)).read_timeout(Duration::from_secs(20));
+    let item = ask(builder.client(|client| client.dns_resolver(Arc::new(Nowhere))), "http://name.invalid/").await;
+    assert!(matches!(item.result, Err(RequestError::TimedOut)), "{item:?}");
+    assert!(item.elapsed < Duration::from_secs(10), "{:?}", item.elapsed);
+}
+
 /// H18: a byte now and then is no progress.
 #[tokio::test]
 async fn p16_h18_an_upstream_that_drips_is_cut_off() {
@@ -157,6 +174,31 @@ async fn p16_h02_h04_a_response_that_is_too_large_is_not_read() {
     .await;
     let item = ask(builder(), &*url).await;
     assert!(matches!(item.result, Err(RequestError::TooLarge { .. })), "{item:?}");
+}
+
+/// Whatever the transport: also one that does not count.
+#[tokio::test]
+async fn p16_h02_a_transport_that_reads_too_much_is_not_believed() {
+    let builder = Requests::builder().max_response(3);
+    let requests = super::over(builder, async |request| super::ok(request.url().path()[1..].to_owned()));
+    let items = all(requests.run(["http://api/abc", "http://api/abcd"])).await;
+    assert_eq!(items[&0].result.as_ref().unwrap().body(), b"abc");
+    assert!(matches!(items[&1].result, Err(RequestError::TooLarge { most: 3 })));
+}
+
+/// H6 to H8, H10: what is not the JSON that was expected says where, and not what.
+#[test]
+fn p16_h07_h08_h10_bodies_that_are_not_json_are_errors() {
+    let json = |body: &[u8]| super::ok(body).unwrap().json::<serde_json::Value>();
+    assert_eq!(json(b"\xef\xbb\xbf[1]").unwrap(), serde_json::json!([1]), "a byte order mark");
+    let deep = [b"[".repeat(10_000), b"]".repeat(10_000)].concat();
+    for body in [&b""[..], b"[1", b"[1] 2", b"\"\xff\"", br#""\ud800""#, b"\xff\xfe[\0]\0", b"<html>", &deep, b"1e400"]
+    {
+        let error = json(body).unwrap_err();
+        assert!(matches!(error, RequestError::Decode { .. }), "{error}");
+    }
+    let error = super::ok("[\n1,\n\"canary\"]").unwrap().json::<Vec<u32>>().unwrap_err();
+    assert_eq!(error.to_string(), "not the JSON expected, at line 3, column 8");
 }
 
 /// A gzip stream of a zero and so many times 258 of them: 13 bits each (RFC 1951: fixed codes, length 258, distance 1).

@@ -180,6 +180,11 @@ impl Dispatch {
         matches!(self.0, Kind::Custom(_))
     }
 
+    /// Whether the policy goes by passes of the scheduler, so that what happens within one is at one time.
+    pub(crate) const fn counts_passes(&self) -> bool {
+        matches!(self.0, Kind::Settle { .. } | Kind::Adaptive { .. })
+    }
+
     /// The decision itself, while a slot is free.
     pub(crate) fn decide(&self, asked: &Asked) -> Decision {
         let Asked { moment, due, full, blocked } = asked;

@@ -62,15 +62,16 @@ where
             queue.account(before, &mut after);
             result
         };
-        self.follow(runtime, after);
+        self.follow(runtime, after, None);
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    /// What is left to do after an event, spawning first.
+    /// What is left to do after an event at this time, spawning first.
     #[inline]
-    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>) {
+    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>, now: Option<u64>) {
         if let Some(generation) = after.spawn {
             let driver = Driver { shared: Arc::clone(self), generation };
+            self.begin_pass(now.unwrap_or_else(|| self.now()));
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
@@ -119,6 +120,7 @@ impl<K, V, E> Driver<K, V, E> {
 
 impl<K, V, E> Drop for Driver<K, V, E> {
     fn drop(&mut self) {
+        self.shared.end_pass();
         self.fail(&Error::Aborted);
     }
 }
@@ -133,7 +135,8 @@ where
     async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
         loop {
             let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
-            let asked = self.shared.now();
+            let gated = !self.shared.settings.gates.is_empty();
+            let asked = if gated { self.shared.now() } else { 0 };
             let early =
                 if broken!("sealed before the gate") { self.shared.lock().sealable(asked).0 } else { usize::MAX };
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
@@ -144,8 +147,9 @@ where
                 queue.seal(self.generation, now, most, reason)
             });
             if let Some(sealed) = sealed {
-                let (shared, gated) = (Arc::clone(&self.shared), Duration::from_nanos(now.saturating_sub(asked)));
-                return Some((Flight { shared, sealed, gated, landed: false }, permits));
+                let gated = Duration::from_nanos(if gated { now.saturating_sub(asked) } else { 0 });
+                let shared = Arc::clone(&self.shared);
+                return Some((Flight { shared, sealed, sealed_at: now, gated, landed: false }, permits));
             }
         }
     }
@@ -153,19 +157,23 @@ where
     async fn policy_and_slot(&self) -> Option<Reason> {
         let dispatch = &self.shared.settings.dispatch;
         let mut watch = Watch::default();
-        let mut seen = (None, Instant::now()); // the first key, and since when by our own clock
+        let mut seen = None; // the first key, and since when by our own clock
+        self.shared.end_pass(); // the one in which this was spawned
         loop {
             let limit = self.shared.limit();
-            let now = self.shared.now();
+            let instant = Instant::now();
+            let now = self.shared.at(instant);
             let mut view = {
                 let mut queue = self.shared.lock();
                 queue.set_limit(limit);
                 queue.look(self.generation, now)?
             };
-            if seen.0 != Some(view.first) {
-                seen = (Some(view.first), Instant::now());
+            let seen = seen.get_or_insert((view.first, instant));
+            if seen.0 != view.first {
+                *seen = (view.first, instant);
             }
-            view.moment.age = view.moment.age.max(seen.1.elapsed()); // the key may have come by another runtime's clock
+            // the key may have come by another runtime's clock
+            view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
             let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
             let decision = match view.moment.keys {
                 _ if view.nested => return Some(Reason::Nested), // needs no slot
@@ -179,7 +187,11 @@ where
                         return Some(reason);
                     }
                 }
-                Decision::NextPass => yield_now().await, // Cancel: nothing is held.
+                Decision::NextPass => {
+                    self.shared.begin_pass(now);
+                    yield_now().await; // Cancel: `self` ends the pass.
+                    self.shared.end_pass();
+                }
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
                     timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();
@@ -211,7 +223,7 @@ where
             return Some(Vec::new());
         }
         let want = Want::live(Arc::clone(&self.shared) as Arc<dyn gate::Live>);
-        let mut passed = pin!(gate::pass_all(gates, &want));
+        let mut passed = Box::pin(gate::pass_all(gates, &want)); // boxed, as most batchers have none
         // Cancel: the future of the gates is dropped, and with it what they had granted.
         let passed = poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
@@ -242,6 +254,7 @@ where
 pub(crate) struct Flight<K: Eq, V, E> {
     pub(crate) shared: Arc<Shared<K, V, E>>,
     pub(crate) sealed: Sealed<K>,
+    sealed_at: u64,
     /// For how long the gates had let it wait.
     gated: Duration,
     landed: bool,
@@ -249,6 +262,9 @@ pub(crate) struct Flight<K: Eq, V, E> {
 
 impl<K: Eq, V, E> Drop for Flight<K, V, E> {
     fn drop(&mut self) {
+        if self.landed {
+            return;
+        }
         let mut positions = 0..self.sealed.keys.len();
         let how = How { last: true, now: self.shared.now(), may_spawn: false };
         while !self.landed {
@@ -268,24 +284,33 @@ where
     async fn fly(mut self, permits: Vec<Permit>) {
         let all: Vec<usize> = (0..self.sealed.keys.len()).collect();
         // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
-        let outcomes = self.load(&all, permits, self.sealed.reason).await;
+        let (outcomes, now) = self.load(&all, permits, self.sealed.reason, self.sealed_at).await;
         match outcomes {
-            Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => self.isolate(all, error).await, // Cancel: as above.
-            outcomes => self.land(all, outcomes, true),
+            Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => {
+                Box::pin(self.isolate(all, error)).await; // Cancel: as above. Boxed, as it is rare and large.
+            }
+            outcomes => self.land(all, outcomes, now, true),
         }
     }
 
-    /// Runs the loader once for a piece of the batch, under the timeout, until nobody waits any more.
-    pub(crate) async fn load(&self, piece: &[usize], permits: Vec<Permit>, reason: Reason) -> Outcomes<V, E> {
+    /// Runs the loader once for a piece of the batch, under the timeout, until nobody waits any more. It begins `since`
+    /// now; says when it ended.
+    pub(crate) async fn load(
+        &self,
+        piece: &[usize],
+        permits: Vec<Permit>,
+        reason: Reason,
+        since: u64,
+    ) -> (Outcomes<V, E>, u64) {
         let span = spans::of_load(&self.shared.settings.name, &self.sealed, piece.len(), reason, self.gated);
         let (mut callers, flight) = (Vec::new(), self.sealed.flight);
         let find = |callers: &mut Vec<_>| self.shared.lock().callers(flight, piece, callers);
         spans::link(&span, &mut callers, find);
         let (shared, sealed) = (&self.shared, &self.sealed);
-        let since = shared.now();
         // Cancel: the future of the load is dropped.
-        let end = self.run(piece, permits).instrument(span.clone()).await;
-        let took = shared.now().saturating_sub(since);
+        let end = self.run(piece, permits, since).instrument(span.clone()).await;
+        let now = shared.now();
+        let took = now.saturating_sub(since);
         let is_answered = matches!(end, End::Answered(_)) || broken!("failures are timed");
         let was_wanted = !matches!(end, End::Deserted);
         spans::link(&span, &mut callers, find); // those who joined meanwhile
@@ -300,12 +325,16 @@ where
             queue.pace.loaded(Duration::from_nanos(took));
         }
         drop(queue);
-        outcomes
+        (outcomes, now)
     }
 
-    async fn run(&self, piece: &[usize], permits: Vec<Permit>) -> End<K, V, E> {
+    async fn run(&self, piece: &[usize], permits: Vec<Permit>, since: u64) -> End<K, V, E> {
         let (loader, sealed) = (&self.shared.loader, &self.sealed);
-        let due = Instant::now().checked_add(self.shared.settings.limits.load_timeout); // `Duration::MAX`: never
+        let due = || {
+            let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
+            // `Duration::MAX`: never
+            Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
+        };
         let (mut permits, mut load, mut deadline) = (Some(permits), None, None);
         let end = poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
@@ -324,12 +353,10 @@ where
                 if let Poll::Ready(result) = polled {
                     return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
                 }
-                let Some(due) = due else { return Poll::Pending };
-                deadline
-                    .get_or_insert_with(|| Box::pin(unconstrained(sleep_until(due))))
-                    .as_mut()
-                    .poll(cx)
-                    .map(|()| End::TimedOut)
+                let deadline =
+                    deadline.get_or_insert_with(|| due().map(|due| Box::pin(unconstrained(sleep_until(due)))));
+                let Some(deadline) = deadline else { return Poll::Pending };
+                deadline.as_mut().poll(cx).map(|()| End::TimedOut)
             });
             polled.unwrap_or(Poll::Ready(End::Panicked))
         })
@@ -340,8 +367,8 @@ where
 
     /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
     /// lock released before anyone is woken.
-    pub(crate) fn land(&mut self, piece: Vec<usize>, outcomes: Outcomes<V, E>, last: bool) {
-        let (shared, now) = (&self.shared, self.shared.now());
+    pub(crate) fn land(&mut self, piece: Vec<usize>, outcomes: Outcomes<V, E>, now: u64, last: bool) {
+        let shared = &self.shared;
         let circumstances = shared.circumstances(now);
         let mut landing =
             Landing::new(piece.clone(), outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
@@ -362,7 +389,7 @@ where
     /// Nothing of the batch is left to be told.
     pub(crate) fn leave(&mut self) {
         if !self.landed {
-            self.land(Vec::new(), Outcomes::Whole(Error::Aborted, Verdict::Final), true);
+            self.land(Vec::new(), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
         }
     }
 }

@@ -132,7 +132,7 @@ where
             Glance::Not => shared.store.is_some(),
         };
         let hash = shared.hash(&key);
-        let (now, chain, span) = (shared.now(), chain(), spans::of_caller());
+        let (now, chain, span) = (shared.asked_at(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
         let (mut key, mut wait) = (Some(key), Some(Wait::Task(cx.waker().clone())));
         if chain.is_none() && span.is_none() && !asks_store {
@@ -175,7 +175,7 @@ where
                 queue.account(before, &mut after);
             }
             drop(queue);
-            shared.follow(runtime.as_ref(), after);
+            shared.follow(runtime.as_ref(), after, Some(now));
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
                 Asked::Known(reply) => {

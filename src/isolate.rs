@@ -46,11 +46,12 @@ where
         let mut pieces = Vec::from(halves(&all, &error));
         while let Some((mut piece, error)) = pieces.pop() {
             if loads == 0 {
-                self.land(piece, Outcomes::Whole(Error::Load(error), Verdict::Final), pieces.is_empty());
+                let now = self.shared.now();
+                self.land(piece, Outcomes::Whole(Error::Load(error), Verdict::Final), now, pieces.is_empty());
                 continue;
             }
             let permits = self.permits(&mut piece).await; // Cancel: permits are given back.
-            let outcomes = match permits {
+            let (outcomes, now) = match permits {
                 Ok(None) => continue,
                 Ok(Some(permits)) => {
                     let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX);
@@ -59,24 +60,24 @@ where
                     }
                     loads -= 1;
                     self.shared.lock().stats.count_load(Reason::Piece, piece.len());
-                    self.load(&piece, permits, Reason::Piece).await // Cancel: the future of the load is dropped.
+                    self.load(&piece, permits, Reason::Piece, self.shared.now()).await // Cancel: the future of the load is dropped.
                 }
-                Err(end) => Outcomes::of(end, &piece, &self.sealed, |_| 0, |_| None),
+                Err(end) => (Outcomes::of(end, &piece, &self.sealed, |_| 0, |_| None), self.shared.now()),
             };
             match outcomes {
                 Outcomes::Each(_) => {
                     loads += PAYS;
-                    self.land(piece, outcomes, pieces.is_empty());
+                    self.land(piece, outcomes, now, pieces.is_empty());
                 }
                 Outcomes::Whole(Error::Load(error), Verdict::Isolate) if piece.len() > 1 => {
                     pieces.extend(halves(&piece, &error));
                 }
-                Outcomes::Whole(Error::Load(_), Verdict::Isolate) => self.land(piece, outcomes, pieces.is_empty()),
+                Outcomes::Whole(Error::Load(_), Verdict::Isolate) => self.land(piece, outcomes, now, pieces.is_empty()),
                 Outcomes::Whole(..) => {
                     // nothing is to be learnt of single keys any more: all that are left go this way
                     piece.extend(pieces.drain(..).flat_map(|(piece, _)| piece));
                     piece.sort_unstable();
-                    self.land(piece, outcomes, true);
+                    self.land(piece, outcomes, now, true);
                 }
             }
         }

@@ -82,6 +82,7 @@ impl<K, A: Answer> Queue<K, A> {
             }
         }
         let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
+        after.wake.reserve(positions.len().min(CHUNK));
         for position in positions.by_ref().take(CHUNK) {
             let Some(entry) = entries.get_mut(position) else { continue };
             let told = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };

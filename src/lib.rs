@@ -65,6 +65,12 @@
 //! hints                                             feature `quota`
 //!   Response::new(status, now).headers(..).body(..)   Resolver::new(dialect).max_server_wait(d).read(&response)
 //!   -> Reading { hint, scope, source }              Hint: Wait Pace Backoff TooLong NoRetry Fatal Ok
+//! requests                                          feature `http`
+//!   Requests::builder().concurrency(n).quota(q).timeout(d).retry(r).credential(origin, header, ||..)  .build()
+//!   run(requests)  run_stream(stream) -> Run, a Stream of Item { index, request, result, elapsed, attempts }
+//!     ordered()  next().await  stop()  finish(d).await  accounts()
+//!   Request::get(url)  post  put  ..  .segment(s)  .query(pairs)  .header(n, v)  .json(&v)  .form(pairs)
+//!   RequestError: Invalid Refused Connect TimedOut Broken TooLarge Status Decode Panicked Cancelled
 //! testing                                           feature `testing`
 //!   Scripted::new(|&key| ..).then(Step).verdict(..)  assert_batches(..)  assert_loads(n)  batches()  keys_per_load()
 //!   Step::{answer, with, fail, unprocessed, panic, hang}().after(d)
@@ -92,12 +98,11 @@
 //! * [P13](docs::promises#p13-freshness): after `invalidate` no get sees what a load found out before.
 //! * [P14](docs::promises#p14-no-mixing): batchers share nothing, and nothing of yours is printed.
 //! * [P15](docs::promises#p15-quota-holds): a quota is exact, and a wait that is dropped costs nothing.
+//! * [P16](docs::promises#p16-the-network-is-not-believed): size, time and hops of what an upstream does are capped.
 //! * [P17](docs::promises#p17-clean-end): close, the last handle's end and a runtime's end leave nobody waiting.
 //! * [P18](docs::promises#p18-same-seed-same-story): under a paused clock the same run happens again.
 //! * [P19](docs::promises#p19-no-unsafe): no `unsafe` code.
 //! * [P20](docs::promises#p20-misconfiguration-speaks): a setting that cannot work is an error that names it.
-//!
-//! P16 (the network) belongs to parts that this version does not have.
 //!
 //! # Read on
 //!
@@ -150,6 +155,8 @@ mod sync;
 pub mod hints;
 #[cfg(feature = "quota")]
 mod quota;
+#[cfg(feature = "http")]
+pub mod requests;
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -455,8 +455,8 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.
     #[inline]
-    pub(crate) const fn rests(&self) -> bool {
-        self.entries.has_none() && self.fillers.has_none() && !self.closed
+    pub(crate) fn rests(&self) -> bool {
+        self.entries.has_none() && (self.fillers.has_none() || broken!("fillers overlooked")) && !self.closed
     }
 
     pub(crate) fn stats(&self, now: u64) -> Stats {

@@ -73,10 +73,14 @@ use crate::{
 /// * First come, first served; who wants much is not overtaken by who wants little. Who is woken and does not come is
 ///   overtaken after 20 ms, and has his place again when he comes.
 /// * A wait that is dropped, or a permit that is not spent, costs nothing. What was sent counts, whatever became of it.
-/// * Nothing starts during a pause, and pauses only get longer: the later end holds.
+/// * Nothing is let through during a pause, and pauses only get longer: the later end holds, unless you
+///   [`resume`](Self::resume). A permit that was granted before and waits for another gate may still be spent.
 ///
 /// A future that is kept and not polled any more, such as one that lost in a loop round `select!` and lives on, costs
 /// the others at most what it would have cost if it had been sent, and 20 ms, and that once.
+///
+/// One quota goes by one clock. If tests that pause time share one, say through a `static`, it goes by the one that is
+/// furthest, and waits for the others to get there.
 ///
 /// It remembers 24 bytes for each instant at which something was sent, 4,096 of them or as many as the largest window
 /// counts, and at most 24 MB. While there is room, being let through costs no timer.
@@ -143,6 +147,10 @@ impl Quota {
     /// [`QuotaError::Paused`] during a pause that nobody shall wait for, and [`QuotaError::NoRuntime`] if it has to wait
     /// and is not polled on a tokio runtime.
     ///
+    /// # Panics
+    ///
+    /// If it has to wait on a tokio runtime that was built without timers.
+    ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready it has cost nothing; its place in the line is given up.
@@ -157,6 +165,10 @@ impl Quota {
     ///
     /// As [`acquire`](Self::acquire), and [`QuotaError::TooMany`] at once if a limit is less than that.
     ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
+    ///
     /// # Cancel safety
     ///
     /// As [`acquire`](Self::acquire).
@@ -170,6 +182,10 @@ impl Quota {
     ///
     /// As [`acquire_n`](Self::acquire_n), and [`QuotaError::TooLate`]: at once if his turn cannot come in time as long
     /// as those ahead of him stay, else when the time is over.
+    ///
+    /// # Panics
+    ///
+    /// As [`acquire`](Self::acquire).
     ///
     /// # Cancel safety
     ///
@@ -239,7 +255,8 @@ impl Quota {
     ///
     /// What was sent before counts for the new limits, as far back as it is remembered. And the limits that held so far
     /// hold on for as long as what they counted does, a window of a minute for a minute, because nobody knows when the
-    /// upstream changes its mind: until then the stricter holds.
+    /// upstream changes its mind: until then the stricter holds. A permit that is out was granted by the old limits; what
+    /// its load sends counts for the new ones.
     ///
     /// # Errors
     ///
@@ -257,7 +274,7 @@ impl Quota {
     ///
     /// Pauses are merged: the later end holds. One that is longer than
     /// [`max_server_wait`](QuotaBuilder::max_server_wait) is not waited for: until it is over, whoever waits and whoever
-    /// comes is refused at once.
+    /// comes is refused at once; [`resume`](Self::resume) ends it before. Leave that was given before may still be used.
     pub fn pause_for(&self, pause: Duration) {
         self.0.event(|state, now, rest| state.turns.pause(now.saturating_add(nanos(pause)), now, rest));
     }
@@ -266,6 +283,25 @@ impl Quota {
     pub fn pause_until(&self, until: Instant) {
         let until = self.0.nanos(until);
         self.0.event(|state, now, rest| state.turns.pause(until, now, rest));
+    }
+
+    /// Ends every pause, and forgets what refusals that said nothing have led to. For whoever runs the program and knows
+    /// better than a strange `Retry-After`: nothing else lifts a pause before it is over. What was sent still counts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use multiget::Quota;
+    ///
+    /// let quota = Quota::per_second(10).build()?;
+    /// quota.pause_for(std::time::Duration::MAX); // a date where seconds belong
+    /// assert!(quota.try_acquire().is_err());
+    /// quota.resume();
+    /// quota.try_acquire()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume(&self) {
+        self.0.event(|state, now, rest| state.turns.resume(now, rest));
     }
 
     /// The upstream says of a call that *succeeded* that there should be no other for so long: nothing starts meanwhile.
@@ -289,7 +325,8 @@ impl Quota {
     /// After a wait that was drawn, one call goes and finds out. The others wait until that [succeeds](Self::succeeded), or
     /// is refused, or for as long as the wait could have been if nothing is heard of it.
     ///
-    /// Until a call succeeds, the wait that is to be expected never gets shorter. Refusals of calls that were under way
+    /// Until a call succeeds, the wait that is to be expected never gets shorter; but a full window explains a wait of more
+    /// than `max_server_wait` only once. Refusals of calls that were under way
     /// together count as one: if no call was started since the last one, and that was not long ago.
     pub fn refused(&self) -> Duration {
         self.0.event(|state, now, rest| Duration::from_nanos(state.turns.refused(now, rest).saturating_sub(now)))

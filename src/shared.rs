@@ -42,6 +42,8 @@ pub(crate) struct Shared<K, V, E> {
     rests: AtomicBool,
     /// Answers that came from the store.
     hits: AtomicU64,
+    /// When the driver began to wait for a pass of the scheduler, if it does and its policy goes by these; else zero.
+    pass: AtomicU64,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
@@ -130,8 +132,35 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     /// Nanoseconds since it was built.
+    #[inline]
     pub(crate) fn now(&self) -> u64 {
-        u64::try_from(Instant::now().saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
+        self.at(Instant::now())
+    }
+
+    #[inline]
+    pub(crate) fn at(&self, instant: Instant) -> u64 {
+        u64::try_from(instant.saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Since when a get that comes now is queued. Reading the clock is a tenth of what a get costs, so while a policy
+    /// that counts passes of the scheduler waits for one, that is when the pass began.
+    #[inline]
+    pub(crate) fn asked_at(&self) -> u64 {
+        match self.pass.load(Ordering::Relaxed) {
+            0 => self.now(),
+            pass => pass,
+        }
+    }
+
+    /// The driver begins to wait for a pass, or has been spawned and not run yet.
+    pub(crate) fn begin_pass(&self, now: u64) {
+        if self.settings.dispatch.counts_passes() {
+            self.pass.store(now, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn end_pass(&self) {
+        self.pass.store(0, Ordering::Relaxed);
     }
 
     /// A weight as gates see it: by the builder's measure or, without one, by the loader's.
@@ -206,6 +235,7 @@ where
             queue: Mutex::new(queue),
             rests: AtomicBool::new(true),
             hits: AtomicU64::new(0),
+            pass: AtomicU64::new(0),
             hasher,
             built: Instant::now(),
         }

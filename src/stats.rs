@@ -173,13 +173,15 @@ pub struct Stats {
     /// Answers for keys that the same load had answered before. [`Answers`](crate::Answers) says which one counts.
     pub repeated: u64,
     /// How long keys were queued, from arrival until their batch was sealed, key by key. A key's arrival is known to
-    /// 66 µs, so a time may be that much too long; that of a key that came to an empty queue is exact. A key that is
-    /// queued again counts again.
+    /// 66 µs, so a time may be that much too long; that of a key that came to an empty queue is exact. Under policies that
+    /// count passes of the scheduler (`adaptive`, `settle`) a key that comes within one is taken to have come when that
+    /// began. A key that is queued again counts again.
     pub queue_time: Times,
     /// How long loads took, from sealing until the loader's answer, error, panic or timeout. A load that nobody waited
     /// for any more is not counted.
     pub load_time: Times,
-    /// How long the oldest key in the queue has waited now; zero if there is none.
+    /// How long the oldest key in the queue has waited now; zero if there is none. As exact as
+    /// [`queue_time`](Self::queue_time).
     pub oldest: Duration,
     /// Keys in the queue now.
     pub queued: usize,

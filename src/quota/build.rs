@@ -112,7 +112,7 @@ impl QuotaBuilder {
         config::accept(times, "quota", &backoff, "a base above zero and a cap that is not below it")?;
         let seed = self.seed.unwrap_or_else(|| std::hash::BuildHasher::hash_one(&RandomState::default(), 0));
         let longest = self.max_server_wait.unwrap_or(MAX_SERVER_WAIT);
-        let turns = Turns::new(&self.limits, Refusals::new(base, cap, seed), longest);
+        let turns = Turns::new(&self.limits, Refusals::new(base, cap, longest, seed), longest);
         Ok(Quota(Arc::new(Shared::new(turns, self.limits))))
     }
 

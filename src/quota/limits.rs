@@ -140,7 +140,7 @@ impl Limit {
     /// `from`.
     fn forecast(&self, total: u64, units: u64, from: u64, sends: &Sends) -> u64 {
         let Some(others) = total.checked_sub(1).filter(|_| units > 0) else { return 0 };
-        let size = self.size_for(units).max(1);
+        let size = self.size.max(1); // a success may raise what was learned, and whoever wants much gets more at once
         let at = match self.kind {
             // the first of them cannot go earlier, and N later there is one W more
             Kind::Window { span } => {
@@ -352,20 +352,22 @@ impl Limits {
     /// The upstream refused a call and did not say for how long. If a window of at most `longest` can explain it, or be
     /// taught to, the instant at which it has room again.
     ///
-    /// The window that is fullest is blamed. If it is not full by our own count, others share it, and what we had sent
+    /// The window that is fullest is blamed; of several that are full, the one that is full for longest. If none is full by our own count, others share it, and what we had sent
     /// without the refused call is all that it grants us.
     pub(super) fn blame(&mut self, longest: u64, now: u64) -> Option<u64> {
         let Self { active, sends, .. } = self;
-        let mut blamed: Option<(u128, &mut Limit, u64, u64)> = None;
+        let mut blamed: Option<((u64, u128), &mut Limit, u64, u64)> = None;
         for limit in active {
             let Kind::Window { span } = limit.kind else { continue };
             let (used, size) = (sends.within(limit.unit, span, now), limit.size_for(1).max(1));
             if span > longest && used < size {
                 continue; // to wait for a window of hours on a guess would be worse than to ask again
             }
+            let full_until =
+                if used < size { 0 } else { sends.leaves(limit.unit, size.saturating_sub(1), span).saturating_add(1) };
             let part = u128::from(used).saturating_mul(1 << 64).checked_div(size.into()).unwrap_or(0);
-            if used > 0 && blamed.as_ref().is_none_or(|(most, ..)| part > *most) {
-                blamed = Some((part, limit, used, span));
+            if used > 0 && blamed.as_ref().is_none_or(|(most, ..)| (full_until, part) > *most) {
+                blamed = Some(((full_until, part), limit, used, span));
             }
         }
         let (_, limit, used, span) = blamed?;

@@ -9,7 +9,8 @@
 //!
 //! Invariants:
 //! 1. From one refusal to the next neither `floor` nor `bound` falls, and with them not what the wait is expected to
-//!    be, until a call succeeds.
+//!    be, until a call succeeds; but a window that explains a wait of more than `longest` explains that one only, or one
+//!    more refusal in an empty window would cost a day.
 //! 2. A success takes back one step, not all of them.
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -23,6 +24,7 @@ use crate::broken::broken;
 pub(super) struct Refusals {
     base: Duration,
     cap: Duration,
+    longest: Duration,
     steps: u32,
     /// The wait is at least this.
     floor: Duration,
@@ -34,9 +36,9 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    pub(super) const fn new(base: Duration, cap: Duration, seed: u64) -> Self {
+    pub(super) const fn new(base: Duration, cap: Duration, longest: Duration, seed: u64) -> Self {
         let (floor, bound) = (Duration::ZERO, Duration::ZERO);
-        Self { base, cap, steps: 0, floor, bound, newest: None, dice: seed }
+        Self { base, cap, longest, steps: 0, floor, bound, newest: None, dice: seed }
     }
 
     /// Whether a refusal is news, after so many calls. If none was sent since the one before, and that is not long ago, it
@@ -48,11 +50,13 @@ impl Refusals {
     /// The wait after one more, which came after so many calls, if there is room again in `explained`.
     pub(super) fn refused(&mut self, explained: Option<Duration>, calls: u64, now: u64) -> Duration {
         self.steps = self.steps.saturating_add(1);
-        self.floor = self.floor.max(explained.unwrap_or_default());
+        let explained_wait = explained.unwrap_or_default();
+        self.floor = self.floor.max(explained_wait.min(self.longest));
         self.bound = self.bound.max(self.backoff(self.steps.saturating_sub(explained.is_some().into())));
-        let longest = nanos(self.floor.max(self.bound));
+        let longest = nanos(self.floor.max(self.bound).max(explained_wait));
         self.newest = Some((calls, now.saturating_add(longest.saturating_mul(2))));
-        self.floor.max(Duration::try_from_secs_f64(self.bound.as_secs_f64() * self.roll()).unwrap_or(self.bound))
+        let drawn = Duration::try_from_secs_f64(self.bound.as_secs_f64() * self.roll()).unwrap_or(self.bound);
+        self.floor.max(explained_wait).max(drawn)
     }
 
     /// For how long the next call is waited for before others go, if the wait was a guess: as long as that may take.
@@ -64,6 +68,11 @@ impl Refusals {
     pub(super) fn succeeded(&mut self) {
         self.steps = if broken!("a success forgets all refusals") { 0 } else { self.steps.saturating_sub(1) };
         (self.floor, self.bound) = (Duration::ZERO, self.backoff(self.steps));
+    }
+
+    /// As if there had been none.
+    pub(super) const fn forget(&mut self) {
+        (self.steps, self.floor, self.bound, self.newest) = (0, Duration::ZERO, Duration::ZERO, None);
     }
 
     fn backoff(&self, step: u32) -> Duration {

@@ -7,7 +7,7 @@
 //! wait for what is heard of it, but not for ever.
 //!
 //! Invariants:
-//! 1. None of the three ever moves to an earlier one.
+//! 1. None of the three ever moves to an earlier one, unless whoever runs the program opens it.
 //! 2. A pause that is too long to be waited for when it comes is refused until it is over.
 #![warn(clippy::arithmetic_side_effects)]
 

@@ -300,6 +300,15 @@ impl<W> Turns<W> {
         }
     }
 
+    /// Whoever runs the program knows better: it is open, and no refusal is remembered.
+    pub(super) fn resume(&mut self, now: u64, rest: &mut Rest<W>) {
+        let now = self.clock(now);
+        self.shut = Shut::default();
+        self.refusals.forget();
+        self.advance(now, rest);
+        rest.wake.extend(self.line.all());
+    }
+
     /// Whoever was called has not gone yet, and must not.
     fn shuts(&mut self, now: u64, rest: &mut Rest<W>) {
         if self.shut.opens_unheard() > now {

@@ -286,10 +286,11 @@ where
     type Error = E;
 
     async fn load(&self, keys: Vec<K>) -> Result<Answers<K, V, E>, E> {
+        let log = keys.clone(); // not under the lock: it may look at the script
         let step = {
             let mut state = self.0.state.lock();
             let begin = *state.begin.get_or_insert_with(Instant::now);
-            state.batches.push(Batch { keys: keys.clone(), at: begin.elapsed() });
+            state.batches.push(Batch { keys: log, at: begin.elapsed() });
             state.steps.pop_front().unwrap_or_else(Step::answer)
         };
         if !step.delay.is_zero() {

@@ -145,6 +145,32 @@ fn quotas() {
     drop(futures);
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn requests() {
+    use multiget::requests::{
+        Accounts, Item, Request, RequestError, Requests, RequestsBuilder, Response, Run, Transport,
+    };
+    table! {
+        Accounts => "Send Sync Unpin Clone Debug";
+        Item => "Send Sync Unpin Debug";
+        Request => "Send Sync Unpin Clone Debug";
+        RequestError => "Send Sync Unpin Debug Error";
+        Requests => "Send Sync Unpin Clone Debug";
+        RequestsBuilder => "Send Unpin Debug";
+        Response => "Send Sync Unpin Clone Debug";
+        Run => "Send Unpin Debug";
+        Box<dyn Transport> => "Send Sync Unpin";
+    }
+    let requests = Requests::builder().build().unwrap();
+    let mut run = requests.run(["http://host/"]);
+    let futures: [Box<dyn Send>; 2] = [
+        Box::new(async move { run.next().await.is_some() }),
+        Box::new(requests.run(["http://host/"]).finish(std::time::Duration::ZERO)),
+    ];
+    drop(futures);
+}
+
 /// Nothing borrows from the batcher, and the futures of its async functions can be spawned. That this compiles is the
 /// test.
 #[test]

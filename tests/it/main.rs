@@ -31,11 +31,14 @@ mod ill;
 mod isolate;
 mod joining;
 mod kit;
+mod linear;
 mod nested;
 mod overload;
 mod panic;
 #[cfg(feature = "quota")]
 mod quota;
+#[cfg(feature = "http")]
+mod requests;
 mod shutdown;
 mod spans;
 mod store;

@@ -447,6 +447,55 @@ async fn r07_ub07_the_mean_wait_never_falls_until_a_success() {
     }
 }
 
+/// A day's window that is full explains a refusal; one more refusal, when it is all but empty again, is not a day long.
+#[tokio::test(start_paused = true)]
+async fn r07_a_window_of_a_day_explains_only_the_refusal_that_it_can() {
+    let quota = Quota::window(1_000, 86_400 * SECOND).max_server_wait(60 * SECOND).seed(1).build().unwrap();
+    quota.acquire_n(1_000).await.unwrap();
+    sleep(60 * SECOND).await;
+    assert_eq!(quota.refused(), 86_340 * SECOND, "until the oldest has left");
+    sleep(86_340 * SECOND).await;
+    quota.acquire().await.unwrap();
+    let wait = quota.refused();
+    assert!(wait >= 60 * SECOND && wait <= 120 * SECOND, "{wait:?}");
+}
+
+/// Of two full windows the one that is full for longer is waited for.
+#[tokio::test(start_paused = true)]
+async fn ub07_of_two_full_windows_the_longer_wait_explains_a_refusal() {
+    let quota = Quota::per_second(2).and(Quota::per_minute(4)).build().unwrap();
+    for _ in 0..4 {
+        quota.acquire().await.unwrap();
+    }
+    assert_eq!(quota.refused(), 59 * SECOND, "the minute is full since one second");
+}
+
+/// Whoever wants much gets more at once than what was learned; that is no reason to turn away who comes behind.
+#[tokio::test(start_paused = true)]
+async fn r12_nobody_is_too_late_who_would_have_been_in_time() {
+    let quota = Quota::window(20, 10 * SECOND).build().unwrap();
+    for _ in 0..4 {
+        quota.acquire().await.unwrap();
+    }
+    quota.refused(); // three are granted from now on
+    let begun = Instant::now();
+    let mut heavy = Box::pin(quota.acquire_n(12));
+    assert!(poll_immediate(&mut heavy).await.is_none());
+    let (heavy, light) = tokio::join!(heavy, quota.acquire_within(1, 25 * SECOND));
+    assert_eq!((heavy, light), (Ok(()), Ok(())));
+    assert_eq!(begun.elapsed(), 20 * SECOND);
+}
+
+/// A strange pause is lifted by whoever knows better.
+#[tokio::test(start_paused = true)]
+async fn p15_what_was_paused_for_ever_goes_on_when_it_is_resumed() {
+    let quota = Quota::per_second(1).build().unwrap();
+    quota.pause_for(Duration::MAX);
+    assert!(matches!(quota.acquire().await, Err(QuotaError::Paused { .. })));
+    quota.resume();
+    assert_eq!(through(&quota, 2).await, [Duration::ZERO, SECOND]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ub12_what_was_measured_what_it_waits_for_and_until_when_are_public() {
     let quota = Quota::per_second(4).and(Quota::window(6, 10 * SECOND)).build().unwrap();

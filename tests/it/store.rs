@@ -396,6 +396,30 @@ async fn q1_invalidated_while_it_is_being_put_it_does_not_stay() {
     assert_eq!([1, 2, 3].map(|key| shelf.has(key)), ["nothing"; 3]);
 }
 
+/// A primed value arrives in the store after its key was invalidated. Nothing is queued and nothing in flight, but whoever
+/// primed has yet to take it out: until then the store is not believed.
+#[tokio::test(start_paused = true)]
+async fn p13_a_primed_value_that_arrives_after_an_invalidation_is_not_believed() {
+    let upstream = Upstream::default();
+    let (batcher, shelf) = plain(&upstream);
+    let seen = Arc::new(Mutex::new(None));
+    shelf.after_put({
+        let (batcher, shelf, seen) = (batcher.clone(), shelf.clone(), Arc::clone(&seen));
+        move || {
+            let late = shelf.0.kept.lock().unwrap().get(&1).cloned().unwrap();
+            batcher.invalidate(&1);
+            shelf.0.kept.lock().unwrap().insert(1, late);
+            let mut get = batcher.get(1);
+            assert!(poll_once(&mut get).is_pending(), "it is loaded");
+            *seen.lock().unwrap() = Some(get);
+        }
+    });
+    assert!(batcher.prime(1, primed(1)));
+    let get = seen.lock().unwrap().take().unwrap();
+    assert_eq!(load_of(get.await), 0);
+    assert_eq!(shelf.has(1), "load 0");
+}
+
 /// Until the filler has taken its value out, the store is not believed.
 #[tokio::test(start_paused = true)]
 async fn q1_nobody_believes_the_store_while_a_stale_value_is_in_it() {

@@ -145,7 +145,7 @@ impl World {
             extreme: may(12),
             flurry: may(20),
         };
-        let refusals = Refusals::new(Duration::from_millis(1), Duration::from_millis(20), seed);
+        let refusals = Refusals::new(Duration::from_millis(1), Duration::from_millis(20), Duration::MAX, seed);
         let turns = Turns::new(&[], refusals, Duration::MAX);
         let mut world = Self {
             dice,
@@ -489,7 +489,11 @@ fn p15_r01_r02_r03_r04_r05_r06_random_worlds_beside_a_checker_that_counts() {
 }
 
 fn turns(specs: &[Spec]) -> Turns<usize> {
-    Turns::new(specs, Refusals::new(Duration::from_secs(1), Duration::from_secs(60), 1), Duration::from_secs(300))
+    Turns::new(
+        specs,
+        Refusals::new(Duration::from_secs(1), Duration::from_secs(60), Duration::from_secs(300), 1),
+        Duration::from_secs(300),
+    )
 }
 
 fn window(size: u32, span: u64) -> Spec {

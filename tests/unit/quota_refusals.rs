@@ -39,7 +39,7 @@ proptest! {
         seed: u64,
     ) {
         let base = Duration::from_millis(base);
-        let mut refusals = Refusals::new(base, base * 2_u32.pow(doublings), seed);
+        let mut refusals = Refusals::new(base, base * 2_u32.pow(doublings), Duration::MAX, seed);
         let mut before = 0.0;
         for heard in story {
             match heard {
@@ -64,7 +64,7 @@ proptest! {
 #[test]
 fn ub03_the_bound_doubles_to_the_cap_and_the_jitter_fills_it() {
     let waits = |seed| {
-        let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), seed);
+        let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), Duration::MAX, seed);
         (0..40).map(|_| refusals.refused(None, 0, 0).as_secs_f64()).collect::<Vec<_>>()
     };
     let mean = |step: usize| (0..2_000).map(|seed| waits(seed)[step]).sum::<f64>() / 2_000.0;
@@ -79,7 +79,7 @@ fn ub03_the_bound_doubles_to_the_cap_and_the_jitter_fills_it() {
 /// One success does not forget what nine refusals taught.
 #[test]
 fn ub04_a_success_takes_back_one_step() {
-    let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(600), 1);
+    let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(600), Duration::MAX, 1);
     for _ in 0..9 {
         refusals.refused(None, 0, 0);
     }
@@ -97,7 +97,7 @@ fn ub04_a_success_takes_back_one_step() {
 /// Refusals of calls that no quota saw are news when they come later.
 #[test]
 fn ub11_refusals_are_of_the_same_calls_while_none_is_sent_and_for_a_while() {
-    let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), 1);
+    let mut refusals = Refusals::new(Duration::from_secs(1), Duration::from_secs(60), Duration::MAX, 1);
     assert!(refusals.is_news(0, 0));
     refusals.refused(None, 0, 0);
     assert!(!refusals.is_news(0, 1_999_999_999));

@@ -23,6 +23,7 @@ fn cases() -> Vec<Case> {
         // IETF, both of its forms, quoted names, several policies
         Case("ietf", 429, &[("RateLimit", r#""burst";r=3;t=1, "day, all";r=0;t=50,"hour";t=20;r=0"#)], "", wait(50.0)),
         Case("ietf", 429, &[("RateLimit", "limit=10, remaining=0, reset=50")], "", wait(50.0)),
+        Case("ietf", 429, &[("RateLimit", "limit=10, remaining=1, reset=50")], "", Hint::Backoff),
         Case("ietf", 200, &[("RateLimit", r#""a";r=1;t=50"#)], "", Hint::Ok),
         Case("ietf", 200, &[("RateLimit", r#""a";r=0;t=50"#)], "", pace(50.0)),
         Case("ietf", 429, &[("RateLimit", r#""a";r=0"#)], "", Hint::Backoff),
@@ -55,7 +56,7 @@ fn cases() -> Vec<Case> {
         Case("github", 403, &[], r#"{"message": "Bad credentials"}"#, Hint::Fatal),
         Case("github", 200, &[], r#"{"errors": [{"type": "NOT_FOUND"}, {"type": "RATE_LIMITED"}]}"#, wait(60.0)),
         Case("auto", 200, &[], r#"{"errors": [{"type": "RATE_LIMITED"}]}"#, Hint::Ok),
-        Case("github", 403, &[], r#"[{"message": "rate limit"}]"#, Hint::Fatal),
+        Case("github", 403, &[], r#"["rate limit"]"#, Hint::Fatal),
         Case(
             "github",
             200,

@@ -362,6 +362,20 @@ async fn ub11_refusals_of_calls_that_were_under_way_together_count_as_one() {
     assert!(next <= 2 * SECOND);
 }
 
+/// Without a guess all are called whose turn it is, side by side: five who do not come cost the sixth 20 ms, not 100.
+#[tokio::test(start_paused = true)]
+async fn p08_ua04_several_who_do_not_come_cost_the_others_no_more_than_one() {
+    let quota = Quota::per_second(6).build().unwrap();
+    let begun = Instant::now();
+    quota.acquire_n(6).await.unwrap();
+    let mut parked: Vec<_> = (0..5).map(|_| Box::pin(quota.acquire())).collect();
+    assert_pending(&mut parked);
+    let mut two: Vec<_> = (0..2).map(|_| Box::pin(quota.acquire())).collect();
+    assert_pending(&mut two);
+    join_all(two).await;
+    assert!(begun.elapsed() <= SECOND + ms(22), "{:?}", begun.elapsed());
+}
+
 /// After a wait that was guessed one call goes and finds out, whoever shares the quota: what it was refused for may not
 /// be over, and a herd would be refused each time.
 #[tokio::test(start_paused = true)]

@@ -10,6 +10,8 @@
     clippy::format_push_string,
     clippy::missing_panics_doc,
     clippy::future_not_send,
+    clippy::needless_pass_by_value,
+    clippy::format_collect,
     reason = "tests"
 )]
 

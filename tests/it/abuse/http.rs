@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use multiget::{
@@ -13,6 +13,7 @@ use multiget::{
     http::{Credential, Credentials, HttpErrorKind, HttpLoader, Secret},
 };
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::http::{
     Json, Setup, build, configured, of, plain,
@@ -540,6 +541,7 @@ async fn g04_g05_relative_links_are_followed_and_totals_are_not() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a server that takes its time")]
 async fn g06_when_nobody_waits_no_further_page_is_asked_for() {
     let server = Server::start(|_, number| {
         std::thread::sleep(Duration::from_millis(5));

@@ -1,9 +1,10 @@
 //! Sizes, refusals and pauses: what the loader asks of the engine.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use multiget::{Error, Loader, http::HttpErrorKind};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{
     build, configured, of, plain,

@@ -253,7 +253,7 @@ async fn ue08_the_wait_is_counted_from_the_first_id_of_a_batch() {
         async move {
             tokio::time::sleep(Duration::from_secs(9) * n).await;
             get.await.unwrap();
-            begun.elapsed() - Duration::from_secs(9) * n
+            begun.elapsed().saturating_sub(Duration::from_secs(9) * n)
         }
     });
     let waits = join_all(late).await;
@@ -280,7 +280,7 @@ async fn ue10_every_id_has_its_name_and_is_encoded() {
 async fn ue11_two_hundred_and_twenty_callers_have_two_hundred_and_twenty_answers() {
     let server = Server::echo().await;
     let each = build(plain(&server).max_keys(50)).get_each(ids(0..220)).await;
-    assert_eq!(each.into_iter().filter(Result::is_ok).count(), 220);
+    assert_eq!(each.into_iter().flatten().count(), 220);
     assert_eq!(server.count(), 5);
 }
 

@@ -129,10 +129,6 @@ impl Server {
         format!("http://{}", self.addr)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.addr.port()
-    }
-
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.seen.lock().unwrap().clone()
     }
@@ -183,7 +179,7 @@ async fn serve(mut stream: TcpStream, seen: &Mutex<Vec<Seen>>, answer: &(impl Fn
                 }
             },
             Then::Flood => loop {
-                if stream.write_all(&[0; 65_536]).await.is_err() {
+                if stream.write_all(&vec![0; 65_536]).await.is_err() {
                     return;
                 }
             },
@@ -196,7 +192,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
         if let Some(end) = buffer.windows(4).position(|four| four == b"\r\n\r\n") {
             break end + 4;
         }
-        let mut piece = [0; 16_384];
+        let mut piece = vec![0; 16_384];
         match stream.read(&mut piece).await {
             Ok(0) | Err(_) => return None,
             Ok(read) => buffer.extend_from_slice(&piece[..read]),
@@ -210,7 +206,7 @@ async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Seen> {
     let length = headers.iter().find(|header| header.0.eq_ignore_ascii_case("content-length"));
     let length = length.map_or(0, |header| header.1.parse::<usize>().unwrap());
     while buffer.len() < head + length {
-        let mut piece = [0; 16_384];
+        let mut piece = vec![0; 16_384];
         match stream.read(&mut piece).await {
             Ok(0) | Err(_) => return None,
             Ok(read) => buffer.extend_from_slice(&piece[..read]),

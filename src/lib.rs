@@ -112,6 +112,7 @@
 //! # Read on
 //!
 //! * [`docs::guide`]: from a function of one id to batches, in ten minutes.
+//! * [`docs::api`]: how to describe an API to `HttpLoader` (feature `http`): every field, and real dialects.
 //! * [`docs::promises`]: the contract, what is not promised, and the security boundary.
 //! * [`docs::design`]: why it is built this way, what it costs, and a map of the source.
 //! * [`docs::changelog`]: what changed.

@@ -1,8 +1,8 @@
 //! Secrets, and who has them.
 //!
 //! Owns: texts that cannot be printed, what a request is given of them, and their renewal. Refuses to know: requests.
-//! Invariants: 1. nothing here implements `Display`, `Debug` of a secret's text, or `Serialize`; 2. a secret is
-//! overwritten when it is dropped; 3. a renewal is made once for all who saw the old credential refused.
+//! Invariants: 1. nothing here implements `Display`, `Debug` of a secret's text, or `Serialize`; 2. a [`Secret`] is
+//! overwritten when it is dropped (the client's own copy, inside a header, is not); 3. a renewal is made once for all who saw the old credential refused.
 
 use std::{fmt, path::Path, sync::Arc};
 

@@ -333,3 +333,27 @@ async fn ue14_what_neither_had() {
     let toml = "request.encode = { kind = \"repeat\", name = \"id\" }\nresponse.key = \"/id\"\nquota.retry = { base = \"1ms\", throttle_base = \"1ms\", cap = \"1ms\" }";
     assert!(build(configured(&server, toml)).get("1".into()).await.is_ok());
 }
+
+/// reqwest #1148, hyper #1930: a client kept in a static and used from a second runtime, whose connections belong to
+/// the first.
+#[test]
+fn m35_one_loader_serves_one_runtime_after_another() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let servers = std::thread::spawn(move || {
+        let (send, receive) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            runtime().block_on(async {
+                let server = Server::echo().await;
+                send.send(server.base()).unwrap();
+                std::future::pending::<()>().await;
+            });
+        });
+        receive.recv().unwrap()
+    });
+    let base = servers.join().unwrap();
+    let loader = HttpLoader::<String, Value>::builder(base).repeat("id").list("", "/id").build().unwrap();
+    let json: Json = Batcher::builder().build(loader).unwrap();
+    for round in 0..5 {
+        assert_eq!(runtime().block_on(json.get(round.to_string())).unwrap()["id"], round.to_string());
+    }
+}

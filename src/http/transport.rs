@@ -83,7 +83,8 @@ pub trait Transport: Send + Sync + 'static {
 pub struct HttpTransport(Client);
 
 impl HttpTransport {
-    /// A client that waits so long for a connection.
+    /// A client that waits so long for a connection. With TLS it reads the certificates of the system, which takes tens of
+    /// milliseconds: loaders of one program may share a clone.
     ///
     /// # Errors
     ///

@@ -31,6 +31,7 @@ use crate::{
     error::Error,
     gate::{self, Permit, Want},
     land::How,
+    piece::Piece,
     reply::{End, Landing, Outcomes, Reply, Same},
     retry::Verdict,
     seal::Sealed,
@@ -282,12 +283,12 @@ where
     E: Send + Sync + 'static,
 {
     async fn fly(mut self, permits: Vec<Permit>) {
-        let all: Vec<usize> = (0..self.sealed.keys.len()).collect();
+        let all = Piece::All(self.sealed.keys.len());
         // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
         let (outcomes, now) = self.load(&all, permits, self.sealed.reason, self.sealed_at).await;
         match outcomes {
             Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => {
-                Box::pin(self.isolate(all, error)).await; // Cancel: as above. Boxed, as it is rare and large.
+                Box::pin(self.isolate(all.positions().collect(), error)).await; // Cancel: as above. Boxed, as it is rare and large.
             }
             outcomes => self.land(all, outcomes, now, true),
         }
@@ -297,7 +298,7 @@ where
     /// now; says when it ended.
     pub(crate) async fn load(
         &self,
-        piece: &[usize],
+        piece: &Piece,
         permits: Vec<Permit>,
         reason: Reason,
         since: u64,
@@ -328,7 +329,7 @@ where
         (outcomes, now)
     }
 
-    async fn run(&self, piece: &[usize], permits: Vec<Permit>, since: u64) -> End<K, V, E> {
+    async fn run(&self, piece: &Piece, permits: Vec<Permit>, since: u64) -> End<K, V, E> {
         let (loader, sealed) = (&self.shared.loader, &self.sealed);
         let due = || {
             let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
@@ -347,9 +348,14 @@ where
                 for permit in permits.take().into_iter().flatten() {
                     permit.spend(piece.len());
                 }
-                let keys = || piece.iter().filter_map(|position| sealed.keys.get(*position)).cloned().collect();
+                let keys = || match piece {
+                    Piece::All(_) => sealed.keys.to_vec(),
+                    Piece::Some(_) => {
+                        piece.positions().filter_map(|position| sealed.keys.get(position)).cloned().collect()
+                    }
+                };
                 let polled =
-                    inside(&sealed.chain, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
+                    inside(&sealed.lineage, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
                 if let Poll::Ready(result) = polled {
                     return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
                 }
@@ -367,17 +373,22 @@ where
 
     /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
     /// lock released before anyone is woken.
-    pub(crate) fn land(&mut self, piece: Vec<usize>, outcomes: Outcomes<V, E>, now: u64, last: bool) {
+    pub(crate) fn land(&mut self, piece: Piece, outcomes: Outcomes<V, E>, now: u64, last: bool) {
         let shared = &self.shared;
         let circumstances = shared.circumstances(now);
-        let mut landing =
-            Landing::new(piece.clone(), outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
+        let mut positions = piece.positions();
+        let mut landing = Landing::new(piece, outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
         shared.fill(&self.sealed, &mut landing);
-        let (mut positions, mut more) = (piece.into_iter(), true);
+        let mut more = true;
         let how = How { last, now, may_spawn: true };
         while more {
-            more = shared
-                .event(None, |queue, after| queue.land(self.sealed.flight, &mut positions, how, &mut landing, after));
+            more = shared.event(None, |queue, after| {
+                let more = queue.land(self.sealed.flight, &mut positions, how, &mut landing, after);
+                if last && !more {
+                    queue.reuse(std::mem::take(&mut self.sealed.hashes));
+                }
+                more
+            });
         }
         if landing.repeats {
             let mut queue = shared.lock();
@@ -389,7 +400,7 @@ where
     /// Nothing of the batch is left to be told.
     pub(crate) fn leave(&mut self) {
         if !self.landed {
-            self.land(Vec::new(), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
+            self.land(Piece::All(0), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
         }
     }
 }

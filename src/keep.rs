@@ -125,8 +125,10 @@ where
     /// A load is over: what it found out goes into the store, before anyone is told. Its keys can be joined meanwhile.
     pub(crate) fn fill(&self, sealed: &Sealed<K>, landing: &mut Landing<'_, K, V, E>) {
         let Some(store) = self.store.as_deref().filter(|_| landing.is_of_the_loader()) else { return };
-        for positions in landing.piece.clone().chunks(CHUNK) {
-            let fillers = caught(|| self.lock().begin_filling(sealed.flight, positions)).unwrap_or_default();
+        let mut left = landing.piece.positions();
+        while left.len() > 0 {
+            let positions: Vec<_> = left.by_ref().take(CHUNK).collect();
+            let fillers = caught(|| self.lock().begin_filling(sealed.flight, &positions)).unwrap_or_default();
             let mut filled = Vec::with_capacity(fillers.len());
             for (position, filler) in fillers {
                 if let Some(key) = sealed.keys.get(position) {

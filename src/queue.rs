@@ -49,6 +49,7 @@ use crate::{
     fillers::Fillers,
     pace::Pace,
     pages::Pages,
+    piece::Piece,
     stats::{Outcome, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
     weights::{Limit, Weight},
@@ -56,6 +57,10 @@ use crate::{
 
 #[path = "queue/fresh.rs"]
 pub(crate) mod fresh;
+
+/// The most lists that are kept for later batches, and the longest of them.
+const LISTS_KEPT: usize = 2;
+const LONGEST_KEPT: usize = 512;
 
 /// One caller's wish.
 pub(crate) struct Ask<K> {
@@ -108,7 +113,7 @@ pub(crate) struct Before {
 pub(crate) struct Queue<K, A> {
     pub(crate) waiters: Waiters<A>,
     pub(crate) entries: Entries<K>,
-    pub(crate) flights: Pages<Flight<K>>,
+    pub(crate) flights: Pages<Flight<K>, 16>,
     fillers: Fillers<K, A>,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
@@ -125,6 +130,8 @@ pub(crate) struct Queue<K, A> {
     pub(crate) repeated: u64,
     pub(crate) granted: u64,
     dice: u64,
+    /// Lists of earlier batches, empty.
+    scratch: Vec<Vec<u32>>,
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -150,6 +157,7 @@ impl<K, A: Answer> Queue<K, A> {
             repeated: 0,
             granted: 0,
             dice: seed,
+            scratch: Vec::new(),
         }
     }
 
@@ -180,12 +188,20 @@ impl<K, A: Answer> Queue<K, A> {
         if self.closed || self.handles == 0 || self.watched || left < 2 || !self.entries.is_plain(&self.limit) {
             return None;
         }
-        let flights = &self.flights;
-        let flown = |flight, position: u32| flights.get(flight)?.keys.get(position as usize);
-        let entry = self.entries.open_new(key, hash, now, flown)?;
+        let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
+        if self.entries.find(key.as_ref()?, hash, flown).is_some() {
+            return None;
+        }
+        let stamp = self.entries.clock.stamp(now)?;
+        let (key, wait) = (key.take()?, wait.take()?);
         self.stats.gets = self.stats.gets.saturating_add(1);
         self.arrivals = self.arrivals.wrapping_add(1);
-        Some(self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait.take()?))
+        let mut cell = NONE;
+        self.entries.append(key, hash, stamp, |entry| {
+            cell = self.waiters.open(entry, wait);
+            cell
+        });
+        Some(cell)
     }
 
     /// A get arrives: it joins, or queues its key, or is refused. [`Self::account`] follows under the same lock.
@@ -260,6 +276,21 @@ impl<K, A: Answer> Queue<K, A> {
             }
         }
         false
+    }
+
+    /// An empty list with room for so many, of an earlier batch if there is one.
+    pub(crate) fn list(&mut self, len: usize) -> Vec<u32> {
+        let mut list = self.scratch.pop().unwrap_or_default();
+        list.reserve(len);
+        list
+    }
+
+    /// A list that is not needed any more.
+    pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
+        if self.scratch.len() < LISTS_KEPT && list.capacity() <= LONGEST_KEPT {
+            list.clear();
+            self.scratch.push(list);
+        }
     }
 
     /// Why a get that came now would be refused, whatever its key.
@@ -372,7 +403,7 @@ impl<K, A: Answer> Queue<K, A> {
             At::Flying { flight, .. } => {
                 let flight = *flight;
                 debug_assert!(self.flights.get(flight).is_some_and(|f| !f.dying && f.wanted > 0), "invariant 7");
-                if self.lose_one(flight) {
+                if self.lose(flight, 1) {
                     after.wake.extend(self.flight_mut(flight).bell.take());
                     self.stats.loads_abandoned = self.stats.loads_abandoned.saturating_add(1);
                 }
@@ -382,9 +413,9 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
     /// yet.
-    pub(crate) fn callers(&self, flight: u32, piece: &[usize], callers: &mut Vec<u64>) {
+    pub(crate) fn callers(&self, flight: u32, piece: &Piece, callers: &mut Vec<u64>) {
         let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
-        let entries = piece.iter().filter_map(|position| entries.get(*position)).filter(|entry| **entry != NONE);
+        let entries = piece.positions().filter_map(|position| entries.get(position)).filter(|entry| **entry != NONE);
         self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
     }
 

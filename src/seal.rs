@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     broken::broken,
-    chain::Chain,
+    chain::{Chain, Lineage},
     dispatch::Moment,
     entry::{At, Lane},
     queue::{Flight, Queue},
@@ -43,7 +43,7 @@ pub(crate) struct Sealed<K> {
     /// How long the oldest of its keys was queued, in nanoseconds.
     pub(crate) waited: u64,
     /// What is asked inside this flight has this chain.
-    pub(crate) chain: Arc<Chain>,
+    pub(crate) lineage: Lineage,
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -116,7 +116,7 @@ impl<K, A: Answer> Queue<K, A> {
             _ => reason,
         };
         let mut keys = Vec::with_capacity(size);
-        let (mut hashes, mut entries) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let (mut hashes, mut entries) = (self.list(size), self.list(size));
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.insert(Flight {
             keys: Arc::default(),
@@ -130,42 +130,48 @@ impl<K, A: Answer> Queue<K, A> {
             filling: false,
             dead: Vec::new(),
         });
-        let (mut repeats, mut stamps, mut oldest) = (false, (0, 0), 0);
-        for position in (0..).take(size) {
-            let Some((entry, key, hash, stamp)) = self.entries.pop(At::Flying { flight, position }) else { break };
+        let (mut runs, mut oldest) = ((0, 0), 0);
+        let (clock, queue_time) = (self.entries.clock, &mut self.stats.queue_time);
+        // so many keys leave that were queued at the same time, as many are
+        let mut record = |(stamp, keys): (u32, u64)| {
+            if keys > 0 {
+                let waited = clock.passed(stamp, now);
+                queue_time.record_all(waited, keys);
+                oldest = waited.max(oldest);
+            }
+        };
+        self.entries.leave(size, flight, |entry, key, hash, stamp| {
             keys.push(key);
             hashes.push(hash);
             entries.push(entry);
-            if stamp != stamps.0 {
-                oldest = self.record_waits(stamps, now).max(oldest); // many come at the same time
-                stamps = (stamp, 0);
+            if stamp != runs.0 {
+                record(runs);
+                runs = (stamp, 0);
             }
-            stamps.1 = stamps.1.saturating_add(1);
-            repeats |= self.entries.tries(entry).failed > 0;
-            if !self.limits.join_in_flight {
-                self.entries.unindex(entry);
+            runs.1 = runs.1.saturating_add(1);
+        });
+        record(runs);
+        let repeats = entries.iter().any(|entry| self.entries.tries(*entry).failed > 0);
+        if !self.limits.join_in_flight {
+            for entry in &entries {
+                self.entries.unindex(*entry);
             }
         }
-        oldest = self.record_waits(stamps, now).max(oldest);
         let own = (self.waiters.nested.batcher(), self.numbers);
-        let heads = entries.iter().map(|entry| self.entries.get(*entry).head).filter(|_| nested);
-        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain))));
+        let lineage = if nested {
+            let heads = entries.iter().map(|entry| self.entries.get(*entry).head);
+            let outer = heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain));
+            Lineage::Inside(Arc::new(Chain::new(own, outer)))
+        } else {
+            Lineage::Outermost(own)
+        };
         let keys = Arc::new(keys);
         let sealed = self.flight_mut(flight);
         (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, chain })
-    }
-
-    /// So many keys leave that were queued at the same time; says how long they waited.
-    fn record_waits(&mut self, (stamp, keys): (u32, u64), now: u64) -> u64 {
-        let waited = if keys == 0 { 0 } else { self.entries.clock.passed(stamp, now) };
-        if keys > 0 {
-            self.stats.queue_time.record_all(waited, keys);
-        }
-        waited
+        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, lineage })
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

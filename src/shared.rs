@@ -105,7 +105,7 @@ impl<K, V, E> Shared<K, V, E> {
 
     /// The answer in a cell; while there is none, `cx` is woken when it lands.
     pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock(); // whether it rests does not depend on who waits
         if let Some(reply) = queue.waiters.take(cell) {
             return Poll::Ready(reply);
         }

@@ -19,7 +19,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ use crate::{
     reply::{End, Landing, Outcomes, Reply, Same},
     retry::Verdict,
     seal::Sealed,
-    shared::{Rest, Shared, State, carry_out},
+    shared::{Rest, Shared, State},
     spans,
     stats::Reason,
     sync::{Handle, Instant, caught, inside, sleep_until, spawn, timeout, unconstrained, yield_now},
@@ -55,7 +55,16 @@ where
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
-        let mut after = After::new();
+        self.event_with(After::new(), runtime, event)
+    }
+
+    /// The same; what is left to do is put there.
+    fn event_with<R>(
+        self: &Arc<Self>,
+        mut after: Rest<K, V, E>,
+        runtime: Option<&Handle>,
+        event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
+    ) -> R {
         let result = {
             let mut queue = self.lock();
             let before = queue.before();
@@ -76,7 +85,7 @@ where
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
-        carry_out(after);
+        self.carry_out(after);
     }
 }
 
@@ -337,11 +346,15 @@ where
             Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
         };
         let (mut permits, mut load, mut deadline) = (Some(permits), None, None);
-        let end = poll_fn(|cx| {
+        let deserted = |cx: &Context<'_>| {
             let mut waker = Some(cx.waker().clone());
             let deserted = self.shared.lock().poll_dying(sealed.flight, &mut waker);
             drop(waker); // outside the lock
-            if deserted {
+            deserted
+        };
+        let end = poll_fn(|cx| {
+            let begins = permits.is_some();
+            if !begins && deserted(cx) {
                 return Poll::Ready(End::Deserted);
             }
             let polled = caught(|| {
@@ -364,7 +377,9 @@ where
                 let Some(deadline) = deadline else { return Poll::Pending };
                 deadline.as_mut().poll(cx).map(|()| End::TimedOut)
             });
-            polled.unwrap_or(Poll::Ready(End::Panicked))
+            let polled = polled.unwrap_or(Poll::Ready(End::Panicked));
+            // who is ready at once needs no bell
+            if begins && polled.is_pending() && deserted(cx) { Poll::Ready(End::Deserted) } else { polled }
         })
         .await; // Cancel: `load` is dropped with this future.
         caught(|| drop(load));
@@ -382,7 +397,8 @@ where
         let mut more = true;
         let how = How { last, now, may_spawn: true };
         while more {
-            more = shared.event(None, |queue, after| {
+            let after = After { wake: shared.wakes(), ..After::new() };
+            more = shared.event_with(after, None, |queue, after| {
                 let more = queue.land(self.sealed.flight, &mut positions, how, &mut landing, after);
                 if last && !more {
                     queue.reuse(std::mem::take(&mut self.sealed.hashes));

@@ -41,7 +41,7 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
         caught(|| store.get(key)).flatten().map(Stored::into_result)
     }
 
-    /// What the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
+    /// Not counted yet: what the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
     /// or being filled.
     #[inline]
     pub(crate) fn glance(&self, key: &K) -> Glance<V, E> {
@@ -49,10 +49,7 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
             return Glance::Not;
         }
         match self.recall(key) {
-            Some(hit) => {
-                self.count_hits(1);
-                Glance::Hit(hit)
-            }
+            Some(hit) => Glance::Hit(hit),
             None => Glance::Miss,
         }
     }

@@ -67,6 +67,21 @@ impl<T, const N: usize> Pages<T, N> {
         }
     }
 
+    /// The number that the next tenant will have.
+    pub(crate) fn vacancy(&mut self) -> u32 {
+        let page = self.open_page();
+        let free = self.all.get(page as usize).and_then(|page| page.free.get(usize::from(page.left.saturating_sub(1))));
+        page.wrapping_mul(Self::PLACES) | u32::from(free.copied().unwrap_or_default())
+    }
+
+    #[inline]
+    fn open_page(&mut self) -> u32 {
+        match self.open.last() {
+            Some(&page) => page,
+            None => self.add_page(),
+        }
+    }
+
     #[inline]
     pub(crate) fn insert(&mut self, value: T) -> u32 {
         self.insert_with(|_| value)
@@ -75,10 +90,7 @@ impl<T, const N: usize> Pages<T, N> {
     /// The same for a tenant that knows its number.
     #[inline]
     pub(crate) fn insert_with(&mut self, value: impl FnOnce(u32) -> T) -> u32 {
-        let number = match self.open.last() {
-            Some(&page) => page,
-            None => self.add_page(),
-        };
+        let number = self.open_page();
         let Some(page) = self.all.get_mut(number as usize) else {
             unreachable!("invariant 2: an open page exists");
         };

@@ -118,18 +118,7 @@ impl<K, A: Answer> Queue<K, A> {
         let mut keys = Vec::with_capacity(size);
         let (mut hashes, mut entries) = (self.list(size), self.list(size));
         self.numbers = self.numbers.wrapping_add(1);
-        let flight = self.flights.insert(Flight {
-            keys: Arc::default(),
-            entries: Vec::new(),
-            wanted: size,
-            bell: None,
-            dying: false,
-            landing: false,
-            slot: !nested,
-            number: self.numbers,
-            filling: false,
-            dead: Vec::new(),
-        });
+        let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
         let (clock, queue_time) = (self.entries.clock, &mut self.stats.queue_time);
         // so many keys leave that were queued at the same time, as many are
@@ -166,8 +155,19 @@ impl<K, A: Answer> Queue<K, A> {
             Lineage::Outermost(own)
         };
         let keys = Arc::new(keys);
-        let sealed = self.flight_mut(flight);
-        (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
+        let place = self.flights.insert(Flight {
+            keys: Arc::clone(&keys),
+            entries,
+            wanted: size,
+            bell: None,
+            dying: false,
+            landing: false,
+            slot: !nested,
+            number: self.numbers,
+            filling: false,
+            dead: Vec::new(),
+        });
+        debug_assert_eq!(place, flight, "nothing was inserted meanwhile");
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());

@@ -19,6 +19,7 @@ use crate::{
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
     gate::{Gate, Live},
+    land::CHUNK,
     loader::Loader,
     queue::Queue,
     reply::{Circumstances, Reply},
@@ -48,6 +49,8 @@ pub(crate) struct Shared<K, V, E> {
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
     built: Instant,
+    /// Memory for the wakers of a load, empty.
+    wakes: Mutex<Vec<Waker>>,
 }
 
 pub(crate) type State<K, V, E> = Queue<K, Reply<V, E>>;
@@ -99,8 +102,32 @@ impl<K, V, E> Shared<K, V, E> {
         let mut after = After::new();
         let result = event(&mut self.lock(), &mut after);
         debug_assert!(after.spawn.is_none(), "invariant 4");
-        carry_out(after);
+        self.carry_out(after);
         result
+    }
+
+    /// What is left to do when the lock has been released, but for spawning.
+    #[inline]
+    pub(crate) fn carry_out(&self, after: Rest<K, V, E>) {
+        if !after.is_nothing() {
+            self.carry_out_all(after);
+        }
+    }
+
+    fn carry_out_all(&self, mut after: Rest<K, V, E>) {
+        each(after.wake.drain(..), Waker::wake);
+        if (1..=CHUNK).contains(&after.wake.capacity()) {
+            std::mem::swap(&mut *self.wakes.lock(), &mut after.wake);
+        }
+        discard(after.wakers);
+        discard(after.keys);
+        discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());
+        discard(after.answers);
+    }
+
+    /// An empty list for wakers.
+    pub(crate) fn wakes(&self) -> Vec<Waker> {
+        std::mem::take(&mut *self.wakes.lock())
     }
 
     /// The answer in a cell; while there is none, `cx` is woken when it lands.
@@ -238,6 +265,7 @@ where
             pass: AtomicU64::new(0),
             hasher,
             built: Instant::now(),
+            wakes: Mutex::new(Vec::new()),
         }
     }
 
@@ -294,20 +322,4 @@ fn limit<K: Send + 'static, V: 'static, E: 'static>(
     };
     let most = |stated: Option<u64>| stated.unwrap_or(u64::MAX);
     Limit { keys, weight: [most(limits.max_weight), most(loader.max_weight())] }
-}
-
-/// What is left to do when the lock has been released, but for spawning.
-#[inline]
-pub(crate) fn carry_out<K, A>(after: After<K, A>) {
-    if !after.is_nothing() {
-        carry_out_all(after);
-    }
-}
-
-fn carry_out_all<K, A>(after: After<K, A>) {
-    each(after.wake, Waker::wake);
-    discard(after.wakers);
-    discard(after.keys);
-    discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());
-    discard(after.answers);
 }

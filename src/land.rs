@@ -14,6 +14,7 @@ use crate::{
     broken::broken,
     config::Abandon,
     entry::{At, Entry},
+    piece::Piece,
     queue::{Flight, Queue},
     retry::Tries,
     stats::Outcome,
@@ -210,6 +211,14 @@ impl<K, A: Answer> Queue<K, A> {
             }
             wanted
         });
+    }
+
+    /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
+    /// yet.
+    pub(crate) fn callers(&self, flight: u32, piece: &Piece, callers: &mut Vec<u64>) {
+        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
+        let entries = piece.positions().filter_map(|position| entries.get(position)).filter(|entry| **entry != NONE);
+        self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
     }
 
     /// How many keys of a piece are still waited for, and what they weigh.

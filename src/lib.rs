@@ -144,6 +144,7 @@ mod weights;
 // layer 1: the engine
 mod batcher;
 mod builder;
+mod driver;
 mod flight;
 mod gate;
 mod get;

@@ -1,7 +1,7 @@
 //! The queue, second part: how a batch leaves.
 //!
 //! Owns: what the driver sees of the queue, and the moment in which keys become a flight. Refuses to know: what the
-//! driver waits for in between (`flight.rs`). The rules and invariants are those of `queue.rs`.
+//! driver waits for in between (`driver.rs`). The rules and invariants are those of `queue.rs`.
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::sync::Arc;
@@ -16,6 +16,10 @@ use crate::{
     waiters::{After, Answer, NONE},
     weights::{Limit, Weight},
 };
+
+/// The most lists that are kept for later batches, and the longest of them.
+const LISTS_KEPT: usize = 2;
+const LONGEST_KEPT: usize = 512;
 
 /// What a driver sees.
 #[expect(clippy::struct_excessive_bools, reason = "they are looked at one by one")]
@@ -172,6 +176,21 @@ impl<K, A: Answer> Queue<K, A> {
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
         Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, lineage })
+    }
+
+    /// An empty list with room for so many, of an earlier batch if there is one.
+    pub(crate) fn list(&mut self, len: usize) -> Vec<u32> {
+        let mut list = self.scratch.pop().unwrap_or_default();
+        list.reserve(len);
+        list
+    }
+
+    /// A list that is not needed any more.
+    pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
+        if self.scratch.len() < LISTS_KEPT && list.capacity() <= LONGEST_KEPT {
+            list.clear();
+            self.scratch.push(list);
+        }
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

@@ -1,7 +1,7 @@
 //! What all handles, gets and tasks of a batcher share: the lock, and what goes on around it.
 //!
 //! Owns: the lock round the queue, and that whatever is to be woken or dropped is so when the lock has been released.
-//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`flight.rs`, `get.rs`, `many.rs`).
+//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`driver.rs`, `flight.rs`, `get.rs`, `many.rs`).
 //!
 //! Invariant: no user code runs under the lock but `Eq` of keys.
 

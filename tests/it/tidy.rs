@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 3] = [
         "config",
         "dispatch",
         "drive",
+        "ends",
         "entries",
         "entry",
         "error",
@@ -35,8 +36,8 @@ const LAYERS: [&[&str]; 3] = [
         "weights",
     ],
     &[
-        "batcher", "builder", "flight", "gate", "get", "isolate", "keep", "loader", "many", "memory", "reply",
-        "shared", "spans", "store", "stream", "sync",
+        "batcher", "builder", "driver", "flight", "gate", "get", "isolate", "keep", "loader", "many", "memory",
+        "reply", "shared", "spans", "store", "stream", "sync",
     ],
     &[
         "hints",

@@ -8,7 +8,7 @@
 //! wiped. That is why it is not a map of a library: keys come and go with every load, and each comes only once.
 #![warn(clippy::arithmetic_side_effects)]
 
-use crate::{entry::Entry, pages::Pages, waiters::NONE};
+use crate::{broken::broken, entry::Entry, pages::Pages, waiters::NONE};
 
 /// The most bytes that stay allocated at rest.
 const AT_REST: usize = 16 * 1024;
@@ -100,7 +100,7 @@ impl Index {
         while let Some(&moved) = self.places.get(at).filter(|entry| **entry != NONE) {
             let own = pages.get(moved).map_or(at, |moved| moved.hash as usize & mask);
             // it may move up, but not before its own place
-            if at.wrapping_sub(own) & mask >= at.wrapping_sub(hole) & mask {
+            if at.wrapping_sub(own) & mask >= at.wrapping_sub(hole) & mask && !broken!("hole in the index") {
                 self.put(hole, moved);
                 hole = at;
             }
@@ -123,3 +123,7 @@ impl Index {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/index_model.rs"]
+mod model;

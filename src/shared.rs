@@ -131,11 +131,17 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     /// The answer in a cell; while there is none, `cx` is woken when it lands.
+    #[inline]
     pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
         let mut queue = self.queue.lock(); // whether it rests does not depend on who waits
         if let Some(reply) = queue.waiters.take(cell) {
             return Poll::Ready(reply);
         }
+        self.wait_on(queue, cell, cx)
+    }
+
+    /// The answer has not landed, as long as this lock is held.
+    fn wait_on(&self, queue: MutexGuard<'_, State<K, V, E>>, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
         if queue.waiters.wakes(cell, cx.waker()) {
             return Poll::Pending;
         }

@@ -305,9 +305,7 @@ impl<A: Answer> Waiters<A> {
     #[inline]
     pub(crate) fn tell<K>(&mut self, head: u32, answer: A, stats: &mut Stats, after: &mut After<K, A>) {
         let outcome = answer.outcome();
-        if let Some(place @ Cell::Waiting { wait: Wait::Task(_), links: Links { next: NONE, .. } }) =
-            self.cells.get_mut(head)
-        {
+        if let Some(place @ Cell::Waiting { links: Links { next: NONE, .. }, .. }) = self.cells.get_mut(head) {
             // most keys have one waiter
             let was = std::mem::replace(place, Cell::Landed(answer));
             self.waiting = self.waiting.saturating_sub(1);
@@ -367,7 +365,8 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Takes the answer out of its cell, which is free then.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
         let Cell::Landed(answer) = self.cells.remove_if(cell, |cell| matches!(cell, Cell::Landed(_)))? else {
             return None;

@@ -8,7 +8,9 @@
 //! | [`HttpConfig`] | the configuration, as TOML, JSON or [setters](HttpLoaderBuilder) |
 //! | [`Wire`] | the same, checked: keys into a [`Request`], a [`Reply`] into what is [`Said`] of each key; no network |
 //! | [`Transport`] | what carries a request; [`HttpTransport`] is the one over `reqwest` |
-//! | [`Credential`], [`Credentials`], [`Secret`] | who asks |
+//! | [`Credential`], [`Credentials`], [`Keyring`], [`Secret`] | who asks |
+//! | [`Scopes`] | what loaders of one host and credential share |
+//! | [`Remembering`] | a store that remembers bad keys |
 //! | [`HttpError`] | what went wrong |
 //!
 //! How to describe an API, with every field and real examples: [`docs::api`](crate::docs::api).
@@ -21,6 +23,7 @@
 //! `max_server_wait` is refused. Keys are data: each is encoded for the place it is put into, or not sent.
 
 mod checks;
+mod cost;
 mod decode;
 mod dry;
 mod encode;
@@ -28,26 +31,32 @@ mod exchange;
 mod failure;
 mod id;
 mod judge;
+mod keyring;
 mod load;
 mod model;
 mod names;
 mod origin;
 mod parse;
 mod rates;
+mod remember;
+mod scopes;
 mod secret;
 mod setup;
 mod strict;
 mod template;
+mod toll;
 mod transport;
 mod units;
 mod wire;
 
+pub(crate) use self::keyring::Held;
 pub use self::{
     decode::Said,
     dry::DryRun,
     encode::Request,
     failure::{HttpError, HttpErrorKind},
     id::Id,
+    keyring::Keyring,
     load::HttpLoader,
     model::{
         AliasConfig, Class, Condition, Duplicates, EncodeConfig, EncodeKind, ErrorsConfig, FatalConfig, Format,
@@ -55,6 +64,8 @@ pub use self::{
         StatusConfig, TimeoutConfig, Unaccounted, Unexpected, UnprocessedConfig,
     },
     rates::{QuotaConfig, RetryConfig, Unit, WindowConfig},
+    remember::{NoValues, Remembering},
+    scopes::Scopes,
     secret::{Credential, Credentials, Secret},
     setup::HttpLoaderBuilder,
     transport::{Call, HttpTransport, Transport},

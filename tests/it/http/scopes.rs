@@ -1,0 +1,182 @@
+//! Which calls share a quota (`quota.scope`), under a clock that stands still.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use multiget::{
+    Quota,
+    http::{Credential, Keyring, Reply, Scopes, Secret},
+};
+
+use super::{Json, Memory, Setup, against, build, found, json as body};
+
+const SECOND: Duration = Duration::from_secs(1);
+const BUCKETS: &str = "host+credential+header:X-RateLimit-Bucket";
+
+/// Five requests a second, one key each.
+fn five(memory: &Memory, scopes: &Scopes) -> Setup {
+    against(memory).max_keys(1).window((5, SECOND)).scopes(scopes)
+}
+
+async fn ten(one: &Json, other: &Json) {
+    let gets = (0..10).map(|id| if id % 2 == 0 { one.get(id.to_string()) } else { other.get(id.to_string()) });
+    assert!(join_all(gets).await.iter().all(Result::is_ok));
+}
+
+fn bearer(secret: &str) -> Credential {
+    Credential::bearer(Secret::new(secret)).unwrap()
+}
+
+/// What a case does to the loader of a number.
+type Change = Box<dyn Fn(Setup, usize) -> Setup>;
+
+#[tokio::test(start_paused = true)]
+async fn ua06_p15_loaders_of_one_host_and_credential_share_a_quota_and_others_do_not() {
+    let (together, apart) = ([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], [0; 10]);
+    let ring = Keyring::fixed(bearer("a"));
+    let cases: [(Change, [u64; 10]); 5] = [
+        (Box::new(|setup, _| setup), together),
+        (Box::new(|setup, _| setup.credential(bearer("a"))), together), // of the same text
+        (Box::new(move |setup, _| setup.keyring(&ring)), together),
+        (Box::new(|setup, loader| setup.credential(bearer(["a", "b"][loader]))), apart),
+        (Box::new(|setup, loader| if loader == 0 { setup } else { setup.credential(bearer("a")) }), apart),
+    ];
+    for (number, (change, expected)) in cases.into_iter().enumerate() {
+        let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
+        let of = |loader| build(change(five(&memory, &scopes), loader));
+        ten(&of(0), &of(1)).await;
+        let seconds: Vec<_> = memory.asked().iter().map(|asked| asked.at.as_secs()).collect();
+        assert_eq!(seconds, expected, "case {number}");
+    }
+    // another handle, and another host
+    let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
+    let elsewhere = multiget::HttpLoader::builder("http://other").repeat("id").list("", "/id").max_keys(1);
+    let elsewhere = elsewhere.window((5, SECOND)).scopes(&scopes).transport(memory.clone());
+    ten(&build(five(&memory, &scopes)), &build(elsewhere)).await;
+    ten(&build(five(&memory, &Scopes::default())), &build(five(&memory, &Scopes::default()))).await;
+    assert!(memory.times().iter().all(|at| *at == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_the_windows_of_all_who_share_hold() {
+    let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
+    let one = build(five(&memory, &scopes));
+    let other = build(five(&memory, &scopes).window((7, 10 * SECOND)));
+    ten(&one, &other).await;
+    let seconds: Vec<_> = memory.asked().iter().map(|asked| asked.at.as_secs()).collect();
+    assert_eq!(seconds, [0, 0, 0, 0, 0, 1, 1, 10, 10, 10]);
+}
+
+/// Says `429` once to each of these ids, for a minute, in these words.
+fn refuses(id: &'static str, headers: &'static [(&'static str, &'static str)]) -> Memory {
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    Memory::new(move |ids, _| {
+        // `b…` is of bucket b
+        let bucket = ids[0][..1].to_owned();
+        let first = ids[0] == id && !refused.swap(true, std::sync::atomic::Ordering::Relaxed);
+        let reply = if first { body(429, "{}").header("retry-after", "60") } else { found(ids) };
+        let reply =
+            if first { headers.iter().fold(reply, |reply, (name, value)| reply.header(*name, *value)) } else { reply };
+        reply.header("x-ratelimit-bucket", bucket)
+    })
+}
+
+/// When each of two loaders is answered that ask after one of them was refused.
+async fn after_a_refusal(memory: &Memory, scope: &str) -> [u64; 2] {
+    let scopes = Scopes::default();
+    let of = || build(five(memory, &scopes).scope(scope));
+    let (one, other) = (of(), of());
+    one.get("a1".into()).await.unwrap();
+    other.get("b1".into()).await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let one = async { one.get("a2".into()).await.map(|_| begun.elapsed().as_secs()).unwrap() };
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        other.get("b2".into()).await.map(|_| begun.elapsed().as_secs()).unwrap()
+    };
+    let (one, other) = tokio::join!(one, other);
+    [one, other]
+}
+
+#[tokio::test(start_paused = true)]
+async fn ua07_p15_a_pause_stops_its_bucket_and_a_global_one_all() {
+    assert_eq!(after_a_refusal(&refuses("a2", &[]), BUCKETS).await, [60, 0]);
+    let global: &[(&str, &str)] = &[("x-ratelimit-global", "true")];
+    assert_eq!(after_a_refusal(&refuses("a2", global), BUCKETS).await, [60, 60]);
+    assert_eq!(after_a_refusal(&refuses("a2", &[]), "host+credential").await, [60, 60], "without buckets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_each_bucket_has_windows_of_its_own_and_a_call_that_moves_counts_in_both() {
+    let (memory, scopes) = (refuses("nobody", &[]), Scopes::default());
+    let of = || build(five(&memory, &scopes).scope(BUCKETS));
+    let (one, other) = (of(), of());
+    let seconds = |of: &str| -> Vec<_> {
+        memory.asked().iter().filter(|asked| asked.ids[0].starts_with(of)).map(|asked| asked.at.as_secs()).collect()
+    };
+    for id in 0..6 {
+        one.get(format!("a{id}")).await.unwrap();
+    }
+    assert_eq!(seconds("a"), [0, 0, 0, 0, 0, 1], "the first was sent in no bucket, and counts in its own");
+    for id in 0..6 {
+        other.get(format!("b{id}")).await.unwrap();
+    }
+    assert_eq!(seconds("b"), [1, 1, 1, 1, 1, 2]);
+    // whoever comes new shares what those in no bucket have, and then a bucket that is known
+    let third = of();
+    for id in 0..6 {
+        third.get(format!("a{id}")).await.unwrap();
+    }
+    assert_eq!(seconds("a")[6..], [2, 2, 2, 2, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn p15_a_bucket_that_comes_while_all_is_shut_is_shut() {
+    let memory = refuses("a1", &[("x-ratelimit-global", "true")]);
+    let scopes = Scopes::default();
+    let of = || build(five(&memory, &scopes).scope(BUCKETS));
+    let begun = tokio::time::Instant::now();
+    let (one, other, third) = (of(), of(), of());
+    // two calls are under way when one of them is told that all is shut; the other learns its bucket after that
+    let (one, other) = tokio::join!(one.get("a1".into()), other.get("b1".into()));
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(begun.elapsed().as_secs(), 60);
+    assert!(third.get("c1".into()).await.is_ok());
+    assert_eq!(begun.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_costs_counts_in_the_bucket_that_the_answer_names() {
+    let memory = Memory::new(|ids, _| found(ids).header("x-ratelimit-bucket", "b").header("x-cost", "3"));
+    let json = build(five(&memory, &Scopes::default()).scope(BUCKETS).cost("header:x-cost"));
+    for id in 0..4 {
+        json.get(id.to_string()).await.unwrap();
+    }
+    assert_eq!(memory.times(), [0, 1_000, 2_000, 3_000], "3 and 3 are more than 5");
+}
+
+#[test]
+fn p20_a_quota_of_ones_own_has_no_buckets() {
+    let memory = || against_nothing();
+    let quota = || Quota::per_second(1).build().unwrap();
+    for setup in [memory().quota(quota()).scopes(&Scopes::default()), memory().quota(quota()).scope(BUCKETS)] {
+        let error = setup.build().unwrap_err();
+        assert_eq!(error.setting(), "quota");
+        assert!(error.accepted().contains("`quota.windows`"), "{error}");
+    }
+    assert!(memory().quota(quota()).build().is_ok());
+    let scopes = Scopes::default();
+    drop(memory().scopes(&scopes).credential(bearer("canary")).build().unwrap());
+    assert_eq!(format!("{scopes:?}"), "Scopes { hosts: 1 }");
+}
+
+fn against_nothing() -> Setup {
+    struct Nothing;
+    #[multiget::async_trait]
+    impl multiget::http::Transport for Nothing {
+        async fn send(&self, _: multiget::http::Call) -> Result<Reply, multiget::http::HttpError> {
+            Ok(Reply::new(204, Vec::new()))
+        }
+    }
+    multiget::HttpLoader::builder("http://api").repeat("id").list("", "/id").transport(Nothing)
+}

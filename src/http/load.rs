@@ -86,7 +86,7 @@ impl<K, V> HttpLoader<K, V> {
     }
 
     /// A store for the batcher of this loader: it remembers keys that were found bad for `status.remember`, and leaves
-    /// everything else to `inner`; [`NoValues`] keeps nothing.
+    /// everything else to `inner`; [`NoValues`](super::NoValues) keeps nothing.
     ///
     /// Found bad is a key that fails alone, by `status.bisect`, by a rule of class `bisect`, or because it is too large
     /// (413, 414, 431), and one that the answer names as the `culprit`. While it is remembered its callers are told the

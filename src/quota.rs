@@ -299,8 +299,7 @@ impl Quota {
     /// # Ok(()) }
     /// ```
     pub fn charge(&self, calls: u32) {
-        let units = Units { calls: calls.into(), keys: 0 };
-        self.0.event(|state, now, rest| state.turns.charge(units, now, rest));
+        self.charge_units(calls.into(), 0);
     }
 
     /// Nothing starts for so long, counted from now; what `Retry-After` asks for, counted from its receipt.
@@ -493,7 +492,7 @@ impl Quota {
 #[async_trait]
 impl Gate for Quota {
     async fn pass(&self, want: &Want) -> Result<Permit, Refused> {
-        self.pass_at(want, || Price::ONE, |_| {}).await // Cancel: the place is given up.
+        self.pass_at(want, || Price::ONE, |_, _| {}).await // Cancel: the place is given up.
     }
 }
 
@@ -505,12 +504,12 @@ fn both(units: u32) -> Units {
 /// What a load costs beside one call.
 impl Quota {
     /// As [`Gate::pass`], for loads with a price, which is asked for at every poll. `counted` is told what a load counted
-    /// as in calls, in the moment in which it starts.
+    /// as, in calls and in keys, in the moment in which it starts.
     pub(crate) async fn pass_at(
         &self,
         want: &Want,
         mut price: impl FnMut() -> Price + Send,
-        counted: impl FnOnce(u64) + Send + 'static,
+        counted: impl FnOnce(u64, u64) + Send + 'static,
     ) -> Result<Permit, Refused> {
         let mut agreed = Price::ONE;
         let ask = || {
@@ -526,9 +525,14 @@ impl Quota {
             let calls = agreed.of(keys).min(granted.calls);
             shared.spend(granted, if keys == 0 { Units::NONE } else { Units { calls, keys } });
             if keys > 0 {
-                counted(calls);
+                counted(calls, keys);
             }
         }))
+    }
+
+    /// See [`charge`](Self::charge).
+    pub(crate) fn charge_units(&self, calls: u64, keys: u64) {
+        self.0.event(|state, now, rest| state.turns.charge(Units { calls, keys }, now, rest));
     }
 
     /// Waits for leave for what costs so much, all of it at once.

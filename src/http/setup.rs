@@ -329,8 +329,13 @@ impl<K, V> HttpLoaderBuilder<K, V> {
             Some(scopes) => scopes.host(wire.origin.as_str(), &self.keyring),
             None => Arc::new(Host::new(wire.origin.as_str(), &self.keyring)),
         };
+        let toll = Toll::new(terms, wire.overhead, host, own);
+        if toll.most_bytes() <= wire.overhead {
+            let accepted = format!("more than the {} bytes of a request beside its keys", wire.overhead);
+            return Err(refused("quota.windows", &format!("{} bytes", toll.most_bytes()), &accepted));
+        }
         let exchange = Exchange {
-            toll: Toll::new(terms, wire.overhead, host, own),
+            toll,
             wire,
             transport,
             keyring: self.keyring,

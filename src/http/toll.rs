@@ -65,6 +65,7 @@ pub(super) struct Paid {
     lane: Lane,
     /// In calls; nothing, if it did not come through the gate.
     calls: Option<u64>,
+    keys: u64,
 }
 
 impl Paid {
@@ -98,15 +99,15 @@ impl Toll {
 
     /// What was counted for the load that begins here.
     pub(super) fn paid(&self) -> Paid {
-        let mut calls = None;
+        let mut paid = None;
         if let Some(task) = try_id() {
             let mut counted = self.0.counted.lock();
             let (own, others) = std::mem::take(&mut *counted).into_iter().partition(|(of, _)| *of == task);
             *counted = others;
             let own: Vec<(Task, Paid)> = own;
-            calls = own.into_iter().next_back().map(|(_, paid)| paid);
+            paid = own.into_iter().next_back().map(|(_, paid)| paid);
         }
-        calls.unwrap_or_else(|| Paid { lane: self.lane(), calls: None })
+        paid.unwrap_or_else(|| Paid { lane: self.lane(), calls: None, keys: 0 })
     }
 
     /// How many of these keys, which weigh so much, may be sent for what was counted; one at least. Keys may have changed
@@ -137,7 +138,7 @@ impl Toll {
             Cost::Header(_) | Cost::Pointer(_) => self.expected(&paid.lane.quota),
         };
         paid.lane.quota.acquire_cost(calls, 1).await?; // Cancel: the place in the line is given up.
-        paid.calls = Some(calls);
+        (paid.calls, paid.keys) = (Some(calls), 1);
         Ok(())
     }
 
@@ -149,13 +150,14 @@ impl Toll {
             Scope::Bucket(name) => named.or(Some(name)),
             _ => named,
         };
-        if let Some(named) = named.filter(|named| paid.lane.bucket.as_deref() != Some(named)) {
+        let Some(named) = named else { return };
+        if paid.lane.bucket.as_deref() != Some(named) {
             let before = paid.lane.bucket.clone();
             if let Ok(fresh) = self.0.limits.clone().build() {
                 paid.lane = self.0.host.lane(Some(named), &self.0.limits, fresh);
             }
             if paid.lane.bucket != before {
-                charge(&paid.lane.quota, paid.calls.unwrap_or(1)); // it was counted in the other one
+                paid.lane.quota.charge_units(paid.calls.unwrap_or(1), paid.keys); // it was counted in the other one
             }
         }
         *self.0.here.lock() = paid.lane.clone();
@@ -166,7 +168,7 @@ impl Toll {
         let Some(calls) = self.0.cost.said(reply, json).map(|calls| calls.min(self.0.dearest.into())) else { return };
         let counted = paid.calls.unwrap_or_else(|| self.expected(&paid.lane.quota));
         self.0.last.store(calls.max(1), Ordering::Relaxed);
-        charge(&paid.lane.quota, calls.saturating_sub(counted));
+        paid.lane.quota.charge_units(calls.saturating_sub(counted), 0);
     }
 
     /// Nothing is sent for so long: in the bucket of a request, or anywhere. `tell` says it to a quota.
@@ -213,18 +215,12 @@ impl Toll {
     }
 }
 
-fn charge(quota: &Quota, calls: u64) {
-    if calls > 0 {
-        quota.charge(u32::try_from(calls).unwrap_or(u32::MAX));
-    }
-}
-
 #[async_trait]
 impl Gate for Toll {
     async fn pass(&self, want: &Want) -> Result<Permit, Refused> {
         let (toll, lane) = (self.clone(), self.lane());
         let (own, quota) = (lane.clone(), lane.quota);
-        let counted = move |calls| toll.counts(Paid { lane: own, calls: Some(calls) });
+        let counted = move |calls, keys| toll.counts(Paid { lane: own, calls: Some(calls), keys });
         quota.pass_at(want, || self.price(want, &quota), counted).await // Cancel: the place in the line is given up.
     }
 }

@@ -332,6 +332,12 @@ fn p20_every_bad_value_names_its_field_and_what_is_accepted() {
             "quota.cost",
             "at most 10 for one key",
         ),
+        (
+            "/quota",
+            json!({ "cost": "bytes", "windows": [{ "n": 10, "per": "1s" }] }),
+            "quota.windows",
+            "bytes of a request beside its keys",
+        ),
         ("/quota", json!({ "dialect": "githup" }), "dialect", "github"),
         ("/quota", json!({ "windows": [{ "n": 0, "per": "1s" }] }), "quota", "1 or more"),
         ("/quota", json!({ "windows": [{ "n": 5 }] }), "quota", "per"),

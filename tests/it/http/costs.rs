@@ -95,6 +95,29 @@ async fn p15_r01_bytes_are_those_of_the_requests_whatever_comes_meanwhile() {
     }
 }
 
+/// The same with threads and a clock that runs: grants are a window's length apart, and what is sent a moment later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn p15_r01_bytes_are_those_of_the_requests_whatever_threads_do() {
+    let memory = Memory::echo(&[]);
+    let setup = against(&memory).max_keys(50).cost("bytes").window((2_000, Duration::from_millis(300)));
+    let json = build(setup);
+    let gets = (0..600_usize).map(|id| {
+        let (json, long) = (json.clone(), if id % 7 == 0 { 200 } else { 5 });
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis((id as u64).wrapping_mul(7_919) % 400)).await;
+            json.get(format!("{id:x<long$}")).await
+        })
+    });
+    assert!(join_all(gets).await.into_iter().all(|get| get.unwrap().is_ok()));
+    let asked = memory.asked();
+    for (number, first) in asked.iter().enumerate() {
+        let soon = asked[number..].iter().take_while(|asked| asked.at < first.at + Duration::from_millis(200));
+        let sum: usize = soon.map(|asked| asked.line).sum();
+        assert!(sum <= 2_000, "{sum} from {:?} on", first.at);
+    }
+    assert!(asked.len() > 8, "{}", asked.len());
+}
+
 /// The heaviest come first, and a batch of average weight would be too heavy.
 #[tokio::test(start_paused = true)]
 async fn p15_r01_bytes_of_a_batch_whose_first_keys_are_heavy() {

@@ -155,6 +155,21 @@ async fn what_it_costs_counts_in_the_bucket_that_the_answer_names() {
     assert_eq!(memory.times(), [0, 1_000, 2_000, 3_000], "3 and 3 are more than 5");
 }
 
+/// Keys count in both as well, and an answer that names no bucket moves nobody.
+#[tokio::test(start_paused = true)]
+async fn p15_keys_of_a_call_that_moves_count_and_silence_moves_nobody() {
+    let memory = Memory::new(|ids, number| match number {
+        0 | 2 => found(ids).header("x-ratelimit-bucket", "b"),
+        _ => found(ids),
+    });
+    let setup = against(&memory).max_keys(3).scope(BUCKETS).cost("key").window((5, SECOND));
+    let json = build(setup);
+    for from in [0, 3, 6, 9] {
+        json.get_many((from..from + 3).map(|id| id.to_string())).await.unwrap();
+    }
+    assert_eq!(memory.times(), [0, 1_000, 2_000, 3_000], "3 and 3 are more than 5, from the first on");
+}
+
 #[test]
 fn p20_a_quota_of_ones_own_has_no_buckets() {
     let memory = || against_nothing();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use multiget::{
-    Quota,
-    http::{Credential, Keyring, Reply, Scopes, Secret},
+    AnyError, Quota, async_trait,
+    http::{Credential, Credentials, Keyring, Reply, Scopes, Secret},
 };
 
 use super::{Json, Memory, Setup, against, build, found, json as body};
@@ -21,6 +21,15 @@ fn five(memory: &Memory, scopes: &Scopes) -> Setup {
 async fn ten(one: &Json, other: &Json) {
     let gets = (0..10).map(|id| if id % 2 == 0 { one.get(id.to_string()) } else { other.get(id.to_string()) });
     assert!(join_all(gets).await.iter().all(Result::is_ok));
+}
+
+struct Lasting;
+
+#[async_trait]
+impl Credentials for Lasting {
+    async fn credential(&self) -> Result<Credential, AnyError> {
+        Ok(bearer("a"))
+    }
 }
 
 fn bearer(secret: &str) -> Credential {
@@ -48,6 +57,14 @@ async fn ua06_p15_loaders_of_one_host_and_credential_share_a_quota_and_others_do
         let seconds: Vec<_> = memory.asked().iter().map(|asked| asked.at.as_secs()).collect();
         assert_eq!(seconds, expected, "case {number}");
     }
+    // renewed ones are the same if they are of one keyring
+    let ring = Keyring::renewed(Lasting);
+    let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
+    ten(&build(five(&memory, &scopes).keyring(&ring)), &build(five(&memory, &scopes).keyring(&ring))).await;
+    assert_eq!(memory.asked()[9].at, SECOND);
+    let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
+    ten(&build(five(&memory, &scopes).keyring(&ring)), &build(five(&memory, &scopes).credentials(Lasting))).await;
+    assert_eq!(memory.asked()[9].at, Duration::ZERO);
     // another handle, and another host
     let (memory, scopes) = (Memory::echo(&[]), Scopes::default());
     let elsewhere = multiget::HttpLoader::builder("http://other").repeat("id").list("", "/id").max_keys(1);
@@ -183,11 +200,12 @@ fn p20_a_quota_of_ones_own_has_no_buckets() {
     let scopes = Scopes::default();
     drop(memory().scopes(&scopes).credential(bearer("canary")).build().unwrap());
     assert_eq!(format!("{scopes:?}"), "Scopes { hosts: 1 }");
+    assert_eq!(format!("{:?}", Keyring::fixed(bearer("canary"))), "Keyring(fixed)");
 }
 
 fn against_nothing() -> Setup {
     struct Nothing;
-    #[multiget::async_trait]
+    #[async_trait]
     impl multiget::http::Transport for Nothing {
         async fn send(&self, _: multiget::http::Call) -> Result<Reply, multiget::http::HttpError> {
             Ok(Reply::new(204, Vec::new()))

@@ -20,7 +20,8 @@
 //! A server is believed about its own values, and about nothing else. Bodies are read up to a limit that counts unpacked
 //! bytes, and up to 128 levels; JSON that says a thing twice is refused. Items go to the keys they name. Redirects are
 //! not followed unless they are allowed, and then within the origin; so are links to next pages. A longer wait than
-//! `max_server_wait` is refused. Keys are data: each is encoded for the place it is put into, or not sent.
+//! `max_server_wait` is refused, and a price that is said to be more than the largest window counts as that. Keys are
+//! data: each is encoded for the place it is put into, or not sent.
 
 mod checks;
 mod cost;

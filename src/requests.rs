@@ -69,8 +69,7 @@
 //!
 //! # TLS
 //!
-//! `https` needs a TLS feature of `reqwest`, which is yours to choose: name `reqwest` with that feature beside
-//! `multiget` in your `[dependencies]`. Without one, such a request is [`RequestError::Connect`].
+//! `https` needs the feature `rustls` or `native-tls`. Without one, such a request is [`RequestError::Connect`].
 
 mod attempt;
 mod books;

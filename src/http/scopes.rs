@@ -25,8 +25,8 @@ const LONGEST_NAME: usize = 256;
 /// What several loaders of one host share: a handle, given to each of them by
 /// [`HttpLoaderBuilder::scopes`](super::HttpLoaderBuilder::scopes).
 ///
-/// Loaders of the same host with the same credential share one quota, whose windows are those of all of them, and a pause
-/// that the server asks for stops them all. If `quota.scope` names a header of buckets, each bucket has a quota of its
+/// Loaders of the same host with the same credential share one quota, whose windows are those of all of them (its backoff
+/// and its patience are those of the first), and a pause that the server asks for stops them all. If `quota.scope` names a header of buckets, each bucket has a quota of its
 /// own: the calls of a loader belong to the bucket that its last answer named, a pause stops the calls of its bucket, and
 /// one that the server calls global stops all. Before the first answer a loader is in no bucket, which is one, too; a call
 /// whose answer names another bucket than it was sent under counts in both.

@@ -325,17 +325,17 @@ impl<K, V> HttpLoaderBuilder<K, V> {
         let reserved = self.keyring.known().map_or(0, |credential| credential.target("", true).len() as u64);
         let bad = Arc::new(Bad::new(config.status.remember));
         let wire = Wire::new(self.config)?;
+        if terms.cost == Cost::Bytes && own.most_calls() <= wire.overhead {
+            let accepted = format!("more than the {} bytes of a request beside its keys", wire.overhead);
+            return Err(refused("quota.windows", &format!("{} bytes", own.most_calls()), &accepted));
+        }
+        // from here on nothing fails: what is shared has not been touched by a loader that is none
         let host = match &self.scopes {
             Some(scopes) => scopes.host(wire.origin.as_str(), &self.keyring),
             None => Arc::new(Host::new(wire.origin.as_str(), &self.keyring)),
         };
-        let toll = Toll::new(terms, wire.overhead, host, own);
-        if toll.most_bytes() <= wire.overhead {
-            let accepted = format!("more than the {} bytes of a request beside its keys", wire.overhead);
-            return Err(refused("quota.windows", &format!("{} bytes", toll.most_bytes()), &accepted));
-        }
         let exchange = Exchange {
-            toll,
+            toll: Toll::new(terms, wire.overhead, host, own),
             wire,
             transport,
             keyring: self.keyring,

@@ -197,6 +197,10 @@ fn p20_a_quota_of_ones_own_has_no_buckets() {
         assert!(error.accepted().contains("`quota.windows`"), "{error}");
     }
     assert!(memory().quota(quota()).build().is_ok());
+    // and a loader that is none has not touched what is shared
+    let (scopes, tiny) = (Scopes::default(), memory().cost("bytes").window((1, SECOND)));
+    assert_eq!(tiny.scopes(&scopes).build().unwrap_err().setting(), "quota.windows");
+    assert_eq!(format!("{scopes:?}"), "Scopes { hosts: 0 }");
     let scopes = Scopes::default();
     drop(memory().scopes(&scopes).credential(bearer("canary")).build().unwrap());
     assert_eq!(format!("{scopes:?}"), "Scopes { hosts: 1 }");

@@ -208,3 +208,7 @@ impl<K, V, E> Store<K, V, E> for NoValues {
 
     fn clear(&self) {}
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/http_remember.rs"]
+mod tests;

@@ -147,17 +147,34 @@ async fn p15_each_bucket_has_windows_of_its_own_and_a_call_that_moves_counts_in_
     assert_eq!(seconds("a")[6..], [2, 2, 2, 2, 2, 3]);
 }
 
+/// Whose answers about bucket `b` take a moment.
+struct Slow(Memory);
+
+#[async_trait]
+impl multiget::http::Transport for Slow {
+    async fn send(&self, call: multiget::http::Call) -> Result<Reply, multiget::http::HttpError> {
+        let is_b = call.url.query().is_some_and(|query| query.starts_with("id=b"));
+        let reply = self.0.send(call).await;
+        tokio::time::sleep(Duration::from_millis(if is_b { 10 } else { 0 })).await;
+        reply
+    }
+}
+
 #[tokio::test(start_paused = true)]
-async fn p15_a_bucket_that_comes_while_all_is_shut_is_shut() {
+async fn p15_a_bucket_that_is_new_while_all_is_shut_is_shut_too() {
     let memory = refuses("a1", &[("x-ratelimit-global", "true")]);
     let scopes = Scopes::default();
-    let of = || build(five(&memory, &scopes).scope(BUCKETS));
+    let of = || build(five(&memory, &scopes).scope(BUCKETS).transport(Slow(memory.clone())));
     let begun = tokio::time::Instant::now();
-    let (one, other, third) = (of(), of(), of());
-    // two calls are under way when one of them is told that all is shut; the other learns its bucket after that
-    let (one, other) = tokio::join!(one.get("a1".into()), other.get("b1".into()));
-    assert!(one.is_ok() && other.is_ok());
+    let (one, other) = (of(), of());
+    // both are under way when the first is told that all is shut, and the other learns its bucket after that
+    let first = tokio::spawn(one.get("a1".into()));
+    assert!(other.get("b1".into()).await.is_ok());
+    assert_eq!(begun.elapsed().as_millis(), 10);
+    assert!(other.get("b2".into()).await.is_ok());
     assert_eq!(begun.elapsed().as_secs(), 60);
+    assert!(first.await.unwrap().is_ok());
+    let third = of();
     assert!(third.get("c1".into()).await.is_ok());
     assert_eq!(begun.elapsed().as_secs(), 60);
 }

@@ -18,6 +18,7 @@ use axum::{
 };
 use multiget::{
     Quota, Retry,
+    http::{Credential, Secret},
     requests::{Item, Request, Requests},
 };
 use serde_json::{Value, json};
@@ -59,7 +60,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .quota(Quota::per_second(200).build()?)
         .timeout(Duration::from_secs(5))
         .retry(Retry::new(3).backoff(Duration::from_millis(10), Duration::from_millis(100)))
-        .credential(&base, "authorization", || "Bearer of a secret".to_owned())
+        .credential(&base, Credential::bearer(Secret::new("t0ken"))?)
         .build()?;
 
     // any iterator: it is asked for no more than there is room for

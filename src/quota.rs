@@ -6,6 +6,7 @@
 mod build;
 mod limits;
 mod line;
+mod price;
 mod refusals;
 mod sends;
 mod shut;
@@ -17,6 +18,9 @@ use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
+#[cfg(feature = "http")]
+pub(crate) use self::price::PARTS;
+pub(crate) use self::price::Price;
 pub use self::{
     build::QuotaBuilder,
     view::{LimitView, QuotaView, WaitsFor},
@@ -72,7 +76,8 @@ use crate::{
 /// * Several limits are all or nothing: nothing counts anywhere unless there is room everywhere.
 /// * First come, first served; who wants much is not overtaken by who wants little. Who is woken and does not come is
 ///   overtaken after 20 ms, and has his place again when he comes.
-/// * A wait that is dropped, or a permit that is not spent, costs nothing. What was sent counts, whatever became of it.
+/// * A wait that is dropped, or a permit that is not spent, costs nothing. What was sent counts, whatever became of it. Only
+///   what an answer [says later](Self::charge) may exceed a limit, because by then it has.
 /// * Nothing is let through during a pause, and pauses only get longer: the later end holds, unless you
 ///   [`resume`](Self::resume). A permit that was granted before and waits for another gate may still be spent.
 ///
@@ -196,7 +201,7 @@ impl Quota {
 
     async fn after(&self, longest: Option<Duration>, units: u32) -> Result<(), QuotaError> {
         if units > 0 {
-            wait::wait(&self.0, longest, || Ask::Units(units)).await?; // Cancel: the place in the line is given up.
+            wait::wait(&self.0, longest, || Ask::Units(both(units))).await?; // Cancel: the place in the line is given up.
         }
         Ok(())
     }
@@ -217,7 +222,7 @@ impl Quota {
     /// As [`try_acquire`](Self::try_acquire), and [`QuotaError::TooMany`].
     pub fn try_acquire_n(&self, units: u32) -> Result<(), QuotaError> {
         if units > 0 {
-            wait::ask_once(&self.0, units)?;
+            wait::ask_once(&self.0, both(units))?;
         }
         Ok(())
     }
@@ -246,7 +251,7 @@ impl Quota {
     /// ```
     pub fn blocking_acquire(&self, units: u32) -> Result<(), QuotaError> {
         if units > 0 {
-            wait::block(&self.0, None, Ask::Units(units))?;
+            wait::block(&self.0, None, Ask::Units(both(units)))?;
         }
         Ok(())
     }
@@ -268,6 +273,33 @@ impl Quota {
             state.specs = to.limits;
         });
         Ok(())
+    }
+
+    /// Something that was sent has cost so much more than was counted for it, in calls, as its answer says: that counts from
+    /// now. Nobody is asked: a limit may be overdrawn by it, and whoever comes waits until there is room again. Leave that
+    /// was given before may still be used. What was counted is never taken back.
+    ///
+    /// # Examples
+    ///
+    /// An API counts by what a query costs, says it in the answer, and gives out 100 a minute:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use multiget::Quota;
+    ///
+    /// let quota = Quota::per_minute(100).build()?;
+    /// quota.acquire().await?; // nobody knows what it will cost
+    /// quota.charge(120 - 1); // and now it is known
+    /// assert_eq!(quota.view().limits[0].used, 120);
+    /// let begun = tokio::time::Instant::now();
+    /// quota.acquire().await?;
+    /// assert_eq!(begun.elapsed(), Duration::from_secs(60));
+    /// # Ok(()) }
+    /// ```
+    pub fn charge(&self, calls: u32) {
+        self.charge_units(calls.into(), 0);
     }
 
     /// Nothing starts for so long, counted from now; what `Retry-After` asks for, counted from its receipt.
@@ -429,7 +461,7 @@ impl Quota {
         Verdict::Final
     }
 
-    /// Calls started in the last `span`, per second: measured, as far back as is remembered (the last 4,096 at least).
+    /// Calls started in the last `span`, or what they cost, per second: measured, as far back as is remembered (the last 4,096 at least).
     ///
     /// # Examples
     ///
@@ -460,15 +492,72 @@ impl Quota {
 #[async_trait]
 impl Gate for Quota {
     async fn pass(&self, want: &Want) -> Result<Permit, Refused> {
-        let keys = || u64::try_from(want.keys().get()).unwrap_or(u64::MAX);
-        let granted = wait::wait(&self.0, None, || Ask::Load(keys())).await?; // Cancel: the place is given up.
-        let counts_keys = self.0.event(|state, _, _| state.turns.limits.count_keys());
+        self.pass_at(want, || Price::ONE, |_, _| {}).await // Cancel: the place is given up.
+    }
+}
+
+/// So many calls, which are as many keys.
+fn both(units: u32) -> Units {
+    Units { calls: units.into(), keys: units.into() }
+}
+
+/// What a load costs beside one call.
+impl Quota {
+    /// As [`Gate::pass`], for loads with a price, which is asked for at every poll. `counted` is told what a load counted
+    /// as, in calls and in keys, in the moment in which it starts.
+    pub(crate) async fn pass_at(
+        &self,
+        want: &Want,
+        mut price: impl FnMut() -> Price + Send,
+        counted: impl FnOnce(u64, u64) + Send + 'static,
+    ) -> Result<Permit, Refused> {
+        let mut agreed = Price::ONE;
+        let ask = || {
+            agreed = price();
+            Ask::Load { keys: u64::try_from(want.keys().get()).unwrap_or(u64::MAX), price: agreed }
+        };
+        let granted = wait::wait(&self.0, None, ask).await?; // Cancel: the place in the line is given up.
+        let counts_keys = self.0.event(|state, _, _| state.turns.limits.count_keys()) || !agreed.is_fixed();
         let most = usize::try_from(granted.keys).ok().filter(|_| counts_keys).and_then(NonZeroUsize::new);
         let shared = Arc::clone(&self.0);
         Ok(Permit::with(most.unwrap_or(NonZeroUsize::MAX), move |keys| {
             let keys = u64::try_from(keys).unwrap_or(u64::MAX);
-            shared.spend(granted, if keys == 0 { Units::NONE } else { Units { calls: 1, keys } });
+            let calls = agreed.of(keys).min(granted.calls);
+            shared.spend(granted, if keys == 0 { Units::NONE } else { Units { calls, keys } });
+            if keys > 0 {
+                counted(calls, keys);
+            }
         }))
+    }
+
+    /// See [`charge`](Self::charge).
+    pub(crate) fn charge_units(&self, calls: u64, keys: u64) {
+        self.0.event(|state, now, rest| state.turns.charge(Units { calls, keys }, now, rest));
+    }
+
+    /// Waits for leave for what costs so much, all of it at once.
+    #[cfg(feature = "http")]
+    pub(crate) async fn acquire_cost(&self, calls: u64, keys: u64) -> Result<(), QuotaError> {
+        // Cancel: the place in the line is given up.
+        wait::wait(&self.0, None, || Ask::Units(Units { calls, keys })).await.map(drop)
+    }
+
+    /// The most calls that can ever be had at once.
+    #[cfg(feature = "http")]
+    pub(crate) fn most_calls(&self) -> u64 {
+        self.0.event(|state, _, _| state.turns.limits.most().calls)
+    }
+
+    /// Whatever limits of these it does not have yet hold as well from now.
+    #[cfg(feature = "http")]
+    pub(crate) fn also(&self, more: &QuotaBuilder) {
+        self.0.event(|state, now, rest| {
+            let new: Vec<_> = more.limits.iter().filter(|limit| !state.specs.contains(limit)).copied().collect();
+            if !new.is_empty() {
+                state.specs.extend(new);
+                state.turns.change(&state.specs, now, rest);
+            }
+        });
     }
 }
 

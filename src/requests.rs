@@ -42,8 +42,9 @@
 //!   waiting for longer.
 //! * *Nothing grows*: a run holds at most [`concurrency`](RequestsBuilder::concurrency) requests, under way or not taken yet, and no
 //!   response is larger than [`max_response`](RequestsBuilder::max_response). So the input may be endless.
-//! * *One attempt is one request.* It has passed the gates, and so has every repetition and every redirect that is
-//!   followed. The order is: room in the run, gates, credentials, send.
+//! * *One attempt is one request.* It has passed the gates, and so has every repetition, every redirect that is followed,
+//!   and the one request more after a credential was [renewed](RequestsBuilder::credentials). The order is: room in the
+//!   run, gates, the newest credential, send.
 //! * *Nothing is sent twice* unless you say so with [`retry`](RequestsBuilder::retry), and then only what has an idempotent
 //!   method or is [declared](Request::idempotent) so.
 //! * *Nothing leaks*: no URL, header or body is in any `Display` or `Debug` of these types. A
@@ -51,10 +52,24 @@
 //!   Proxies of the environment are not used, and cookies are not kept.
 //! * *Dropping a run cancels* what is under way.
 //!
+//! # Spans
+//!
+//! Each request that is sent has a span `request` (target `multiget`, level `DEBUG`) without a parent. No URL, header or
+//! body is in it:
+//!
+//! | field | what it says |
+//! |---|---|
+//! | `run` | the number of the run of its handle, from 0 |
+//! | `index` | its place in the input of the run |
+//! | `attempt` | which attempt it is part of, from 1; redirects and what follows a renewed credential are of the same |
+//! | `gated_us` | how long it waited for gates, in microseconds |
+//! | `end` | `answered`, `timed_out`, `connect`, `broken`, `too_large` or `other`; empty if it was given up |
+//! | `status` | the status of its response |
+//! | `bytes` | bytes of the body |
+//!
 //! # TLS
 //!
-//! `https` needs a TLS feature of `reqwest`, which is yours to choose: name `reqwest` with that feature beside
-//! `multiget` in your `[dependencies]`. Without one, such a request is [`RequestError::Connect`].
+//! `https` needs the feature `rustls` or `native-tls`. Without one, such a request is [`RequestError::Connect`].
 
 mod attempt;
 mod books;
@@ -65,6 +80,7 @@ mod request;
 mod response;
 mod run;
 mod setup;
+mod traces;
 
 use std::{
     fmt,

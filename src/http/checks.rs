@@ -6,8 +6,10 @@
 use reqwest::header::{HeaderName, HeaderValue};
 
 use super::{
+    cost::Cost,
     model::{Class, Condition, EncodeKind, Format, HttpConfig, Shape},
     parse::refused,
+    rates,
 };
 use crate::config::ConfigError;
 
@@ -15,7 +17,10 @@ pub(super) fn all(config: &HttpConfig) -> Result<(), ConfigError> {
     request(config)?;
     limits(config)?;
     response(config)?;
-    status(config)
+    status(config)?;
+    rates::bucket(&config.quota.scope)?;
+    Cost::read(&config.quota.cost)?;
+    Ok(())
 }
 
 pub(super) fn is_pointer(field: &str, pointer: &str) -> Result<(), ConfigError> {
@@ -184,10 +189,6 @@ fn status(config: &HttpConfig) -> Result<(), ConfigError> {
         if let Some(twice) = list.iter().find(twice) {
             return Err(refused(&format!("status.{field}"), &format!("{twice}, which another list has too"), accepted));
         }
-    }
-    if !status.remember.is_zero() {
-        let accepted = "0, and a store with a lifetime for errors,";
-        return Err(refused("status.remember", &format!("{:?}", status.remember), accepted));
     }
     Ok(())
 }

@@ -8,7 +8,6 @@ use super::{
     exchange::Exchange,
     id::{Id, percent},
     model::KeyType,
-    secret::Keyring,
 };
 
 /// From here on the attempt is not what ends: the default `load_timeout` is.
@@ -47,14 +46,15 @@ impl DryRun {
         if wire.origin.is_tls() && !tls {
             warnings.push("`https` needs the feature `rustls` or `native-tls`".to_owned());
         }
-        let credential = match &exchange.keyring {
-            Keyring::Fixed(credential) => credential.as_deref(),
-            Keyring::Renewed(..) => {
-                warnings.push("the credential is not known yet, and not shown".to_owned());
-                None
-            }
-        };
-        if !wire.origin.is_tls() && !matches!(exchange.keyring, Keyring::Fixed(None)) {
+        let (credential, is_renewed) = (exchange.keyring.known(), exchange.keyring.is_renewed());
+        if is_renewed {
+            warnings.push("the credential is not known yet, and not shown".to_owned());
+        }
+        if exchange.bad.is_without_store() {
+            let text = "`status.remember` needs a store: `Batcher::builder().store(loader.store(…))`";
+            warnings.push(text.to_owned());
+        }
+        if !wire.origin.is_tls() && (is_renewed || credential.is_some()) {
             warnings.push("the credential goes out in clear text: `request.base` is not `https`".to_owned());
         }
         let Some(request) = id.ok().and_then(|id| wire.encode(&[id]).ok()) else {

@@ -25,13 +25,17 @@ use super::{
     failure::{HttpError, HttpErrorKind},
     id::Id,
     judge::{Judged, Limit},
-    secret::{Credential, Held, Keyring},
+    keyring::{Held, Keyring},
+    remember::Bad,
+    secret::Credential,
+    toll::{Paid, Toll},
     transport::{Call, Transport},
     wire::{Reply, Wire, too_large},
 };
 use crate::{
-    hints::{Hint, Resolver, Response},
+    hints::{Hint, Resolver, Response, Scope},
     quota::{Quota, QuotaError},
+    retry::Verdict,
 };
 
 /// Inner pages of one load.
@@ -42,7 +46,7 @@ pub(super) struct Exchange {
     pub(super) wire: Wire,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) keyring: Keyring,
-    pub(super) quota: Quota,
+    pub(super) toll: Toll,
     pub(super) resolver: Resolver,
     pub(super) clock: fn() -> Duration,
     pub(super) redirects: u32,
@@ -52,32 +56,37 @@ pub(super) struct Exchange {
     pub(super) learned: AtomicU64,
     /// Bytes that the credential adds to the request line.
     pub(super) reserved: AtomicU64,
+    /// The keys that are known to be bad.
+    pub(super) bad: Arc<Bad>,
 }
 
 impl Exchange {
-    /// What is said of each key, in order.
-    pub(super) async fn ask(&self, ids: &[Id]) -> Result<Vec<Said>, HttpError> {
+    /// What is said of each key, in order, by a request for which this was counted.
+    pub(super) async fn ask(&self, ids: &[Id], mut paid: Paid) -> Result<Vec<Said>, HttpError> {
         let mut page = self.wire.encode(ids)?;
         let line = page.request_line().saturating_add(self.reserved.load(Ordering::Relaxed));
         if self.wire.size(&page) > self.wire.limit() || line > self.wire.config.limits.max_request_line {
             return Err(too_large(ids.len()));
         }
+        // Cancel: the place in the line is given up.
+        self.toll.before(&paid, self.wire.size(&page)).await.map_err(refused)?;
         let mut held = self.keyring.current().await?; // Cancel: nothing was sent.
         let mut reader = Reader::new(&self.wire.decoder, ids);
         let (mut seen, mut renewed, mut left) = (HashSet::new(), false, self.wire.config.limits.max_response);
         seen.insert(page.target.clone());
         loop {
-            let reply = self.exchange(&page, &held, left).await?; // Cancel: the request is given up.
+            let reply = self.exchange(&page, &held, left, &mut paid, ids.len()).await?; // Cancel: the request is given up.
             left = left.saturating_sub(reply.body.len() as u64);
-            let limit = self.heard(&reply);
+            let (limit, scope) = self.heard(&reply, &mut paid);
             let judged = self.wire.judge(&reply, ids, limit);
-            self.told(&judged, limit);
+            self.told(&judged, limit, &paid, &scope);
+            self.toll.told(&paid, &reply, if let Judged::Items(json) = &judged { Some(json) } else { None });
             match judged {
                 Judged::Items(json) => {
                     reader.page(&json)?;
                     let config = &self.wire.config.response;
                     if let Some(pause) = config.pause.as_ref().and_then(|at| seconds(json.pointer(at)?)) {
-                        self.quota.pace_for(pause);
+                        paid.quota().pace_for(pause);
                     }
                     let next = config.next.as_ref().filter(|_| !reader.is_complete());
                     let next = next.map(|next| self.wire.page_after(next, &page, &reply, &json)).transpose()?.flatten();
@@ -92,7 +101,16 @@ impl Exchange {
                 }
                 Judged::Missing if seen.len() > 1 => return Ok(reader.end()),
                 Judged::Missing => return Ok(vec![Said::Missing; ids.len()]),
-                Judged::Culprits(named, told) => return Ok(self.wire.told(ids, &named, told.as_ref())),
+                Judged::Alone => {
+                    self.bad.found(ids);
+                    return Ok(vec![Said::Missing; ids.len()]);
+                }
+                Judged::Culprits(named, told) => {
+                    let said = self.wire.told(ids, &named, told.as_ref());
+                    let innocent = |said: &Said| matches!(said, Said::Unprocessed);
+                    self.bad.found(ids.iter().zip(&said).filter(|(_, said)| !innocent(said)).map(|(id, _)| id));
+                    return Ok(said);
+                }
                 Judged::Auth(error) => {
                     let other = if renewed { None } else { self.keyring.after(&held).await? }; // Cancel: the lock is free.
                     held = other.ok_or(error)?;
@@ -100,15 +118,26 @@ impl Exchange {
                 }
                 Judged::Failed(error) => {
                     self.learn(&error, ids.len(), &page);
+                    if ids.len() == 1 && error.verdict() == Verdict::Isolate {
+                        self.bad.found(ids);
+                    }
                     return Err(error);
                 }
             }
-            self.permit().await?; // Cancel: the place in the line is given up.
+            // Cancel: the place in the line is given up.
+            self.toll.again(&mut paid, self.wire.size(&page), ids.len() as u64).await.map_err(refused)?;
         }
     }
 
     /// One page, and redirects if they are allowed.
-    async fn exchange(&self, page: &Request, held: &Held, left: u64) -> Result<Reply, HttpError> {
+    async fn exchange(
+        &self,
+        page: &Request,
+        held: &Held,
+        left: u64,
+        paid: &mut Paid,
+        keys: usize,
+    ) -> Result<Reply, HttpError> {
         let mut request = page.clone();
         for hop in 0_u32.. {
             let call = self.call(&request, held.credential.as_deref(), left)?;
@@ -117,31 +146,23 @@ impl Exchange {
             if !leads_on || self.redirects == 0 {
                 return Ok(reply);
             }
-            let refused = |why: &str| Err(HttpErrorKind::Redirect.because(why).at(reply.status));
+            let not_followed = |why: &str| Err(HttpErrorKind::Redirect.because(why).at(reply.status));
             if hop >= self.redirects {
-                return refused("there were too many");
+                return not_followed("there were too many");
             }
             let Some(target) =
                 reply.values("location").next().and_then(|to| self.wire.origin.follow(&request.target, to))
             else {
-                return refused("it is not of the configured origin");
+                return not_followed("it is not of the configured origin");
             };
             if !matches!(reply.status, 307 | 308) && !matches!(&*request.method, "GET" | "HEAD") {
-                return refused("it would change the method");
+                return not_followed("it would change the method");
             }
             request.target = target;
-            self.permit().await?; // Cancel: the place in the line is given up.
+            // Cancel: the place in the line is given up.
+            self.toll.again(paid, self.wire.size(&request), keys as u64).await.map_err(refused)?;
         }
         Err(HttpErrorKind::Redirect.into())
-    }
-
-    /// Leave for an exchange that the gate knows nothing of.
-    async fn permit(&self) -> Result<(), HttpError> {
-        // Cancel: the place in the line is given up.
-        self.quota.acquire().await.map_err(|error| match error {
-            QuotaError::Paused { retry_after } => HttpError::from(HttpErrorKind::Refused).too_long(retry_after),
-            _ => HttpErrorKind::Refused.into(),
-        })
     }
 
     /// The request with all that makes it one.
@@ -178,39 +199,47 @@ impl Exchange {
         Some(headers)
     }
 
-    /// What an answer says about limits; the quota is told of what lasts.
-    fn heard(&self, reply: &Reply) -> Limit {
+    /// What an answer says about limits, and of what; the quota is told of what lasts.
+    fn heard(&self, reply: &Reply, paid: &mut Paid) -> (Limit, Scope) {
         let headers = reply.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         let response = Response::new(reply.status, (self.clock)()).headers(headers).body(&reply.body);
-        match self.resolver.read(&response).hint {
+        let reading = self.resolver.read(&response);
+        self.toll.hears(paid, reply, &reading.scope);
+        let pause = |wait, tell: &dyn Fn(&Quota)| self.toll.shut(paid, &reading.scope, wait, tell);
+        let limit = match reading.hint {
             Hint::Wait(wait) => {
-                self.quota.pause_for(wait);
+                pause(wait, &|quota| quota.pause_for(wait));
                 Limit::Wait(wait)
             }
             Hint::TooLong { retry_after } => {
-                self.quota.pause_for(retry_after);
+                pause(retry_after, &|quota| quota.pause_for(retry_after));
                 Limit::TooLong(retry_after)
             }
             Hint::Pace(pace) => {
-                self.quota.pace_for(pace);
+                pause(pace, &|quota| quota.pace_for(pace));
                 Limit::None
             }
             Hint::Backoff => Limit::Backoff,
             Hint::NoRetry => Limit::Never,
             Hint::Fatal | Hint::Ok => Limit::None,
-        }
+        };
+        (limit, reading.scope)
     }
 
     /// The quota hears of refusals that do not say for how long, and of successes.
-    fn told(&self, judged: &Judged, limit: Limit) {
+    fn told(&self, judged: &Judged, limit: Limit, paid: &Paid, scope: &Scope) {
+        let quota = paid.quota();
         match judged {
             Judged::Failed(error) if error.kind() == HttpErrorKind::Limited => {
                 if matches!(limit, Limit::None | Limit::Backoff) {
-                    self.quota.refused();
+                    let wait = quota.refused();
+                    if *scope == Scope::Global {
+                        self.toll.shut(paid, scope, wait, |quota| quota.pause_for(wait));
+                    }
                 }
             }
             Judged::Failed(_) | Judged::Auth(_) => {}
-            Judged::Items(_) | Judged::Missing | Judged::Culprits(..) => self.quota.succeeded(),
+            Judged::Items(_) | Judged::Missing | Judged::Alone | Judged::Culprits(..) => quota.succeeded(),
         }
     }
 
@@ -226,7 +255,21 @@ impl Exchange {
     /// What the keys of a request may weigh together.
     pub(super) fn room(&self) -> u64 {
         let reserved = if self.wire.encoder.is_in_body() { 0 } else { self.reserved.load(Ordering::Relaxed) };
-        let most = self.wire.limit().min(self.learned.load(Ordering::Relaxed));
+        let most = self.limit().min(self.learned.load(Ordering::Relaxed));
         most.saturating_sub(self.wire.overhead).saturating_sub(reserved).max(1)
+    }
+
+    /// Bytes that a request may have.
+    pub(super) fn limit(&self) -> u64 {
+        self.wire.limit().min(self.toll.most_bytes())
+    }
+}
+
+/// The quota refuses a request that the gate knew nothing of.
+#[expect(clippy::needless_pass_by_value, reason = "it is what `map_err` gives")]
+fn refused(error: QuotaError) -> HttpError {
+    match error {
+        QuotaError::Paused { retry_after } => HttpError::from(HttpErrorKind::Refused).too_long(retry_after),
+        _ => HttpErrorKind::Refused.into(),
     }
 }

@@ -38,6 +38,8 @@ pub(super) enum Judged {
     Items(Value),
     /// No key has a value.
     Missing,
+    /// The one key is bad, which means that it has no value.
+    Alone,
     /// The credential was not accepted.
     Auth(HttpError),
     /// These keys are bad, as the server itself says; the others have to be asked again.
@@ -127,7 +129,7 @@ impl Wire {
     /// Some key is bad. If there is only one, it is that.
     fn bisected(&self, error: HttpError, keys: &[Id]) -> Judged {
         if keys.len() == 1 && self.config.status.single_404 == Single::Missing {
-            return Judged::Missing;
+            return Judged::Alone;
         }
         Judged::Failed(error.meaning(Verdict::Isolate))
     }

@@ -15,6 +15,7 @@ use super::{
     failure::{HttpError, HttpErrorKind},
     id::Id,
     model::HttpConfig,
+    remember::Remembering,
     setup::HttpLoaderBuilder,
     wire::{Wire, too_large},
 };
@@ -24,6 +25,7 @@ use crate::{
     gate::Gate,
     loader::Loader,
     retry::{Retry, Verdict},
+    store::Store,
 };
 
 /// A [`Loader`] for any multi-id API over HTTP, by configuration.
@@ -83,6 +85,32 @@ impl<K, V> HttpLoader<K, V> {
         DryRun::of(&self.exchange)
     }
 
+    /// A store for the batcher of this loader: it remembers keys that were found bad for `status.remember`, and leaves
+    /// everything else to `inner`; [`NoValues`](super::NoValues) keeps nothing.
+    ///
+    /// Found bad is a key that fails alone, by `status.bisect`, by a rule of class `bisect`, or because it is too large
+    /// (413, 414, 431), and one that the answer names as the `culprit`. While it is remembered its callers are told the
+    /// same again, and nothing is sent. It is forgotten when it is [invalidated](crate::Batcher::invalidate). At most
+    /// 10,000 keys are remembered; the oldest leave first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use multiget::{Batcher, HttpLoader, http::{NoValues, StatusConfig}};
+    ///
+    /// let mut status = StatusConfig::default();
+    /// (status.bisect, status.remember) = (vec![400], Duration::from_secs(300));
+    /// let loader = HttpLoader::<u64, serde_json::Value>::builder("http://localhost")
+    ///     .repeat("id").list("", "/id").status(status).build()?;
+    /// let items = Batcher::builder().store(loader.store(NoValues)).build(loader)?;
+    /// # Ok::<(), multiget::ConfigError>(())
+    /// ```
+    pub fn store<S: Store<K, V, HttpError>>(&self, inner: S) -> Remembering<S> {
+        self.exchange.bad.has_store();
+        Remembering::new(Arc::clone(&self.exchange.bad), inner)
+    }
+
     /// The dialect, without the network.
     pub fn wire(&self) -> &Wire {
         &self.exchange.wire
@@ -127,10 +155,13 @@ where
                 Err(error) => told.push((key, Err(error))),
             }
         }
-        let mut unprocessed = Vec::new();
+        let paid = self.exchange.toll.paid();
+        let affords = self.exchange.toll.affords(&paid, ids.iter().map(|id| self.exchange.wire.weight(id)));
+        let mut unprocessed = sent.split_off(affords.min(sent.len()));
+        ids.truncate(affords);
         if !ids.is_empty() {
             // Cancel: the request is given up.
-            let said = match self.exchange.ask(&ids).await {
+            let said = match self.exchange.ask(&ids, paid).await {
                 Ok(said) => said,
                 Err(error) if told.is_empty() => return Err(error),
                 // a key that was not sent has its own error, and not that of the others
@@ -173,7 +204,7 @@ where
     }
 
     fn gate(&self) -> Option<Arc<dyn Gate>> {
-        Some(Arc::new(self.exchange.quota.clone()))
+        Some(Arc::new(self.exchange.toll.clone()))
     }
 }
 
@@ -184,6 +215,6 @@ impl<K: Serialize, V> HttpLoader<K, V> {
         let wire = &self.exchange.wire;
         wire.encoder.check(&id)?;
         let own = wire.overhead.saturating_add(wire.weight(&id));
-        if own > wire.limit() { Err(too_large(1)) } else { Ok(id) }
+        if own > self.exchange.limit() { Err(too_large(1)) } else { Ok(id) }
     }
 }

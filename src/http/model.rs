@@ -507,7 +507,8 @@ pub struct StatusConfig {
     pub bisect: Vec<u16>,
     /// What such a status means for a key alone. `missing`
     pub single_404: Single,
-    /// How long a bad key is remembered. Only 0 is accepted: give the batcher a store with a lifetime for errors. 0
+    /// How long a key is remembered that was found bad. It needs a store:
+    /// [`HttpLoader::store`](super::HttpLoader::store). 0
     #[serde(deserialize_with = "units::span")]
     pub remember: Duration,
     /// Too many requests, beside those the hints know. 429

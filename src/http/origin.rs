@@ -64,6 +64,11 @@ impl Origin {
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// All of it, to compare it with another.
+    pub(super) fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     pub(super) fn is_tls(&self) -> bool {
         self.0.scheme() == "https"
     }

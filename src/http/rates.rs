@@ -1,23 +1,28 @@
 //! The part of the configuration that says how often may be asked.
 //!
-//! Owns: the fields of `[quota]` and their defaults. Refuses to know: what a quota does.
+//! Owns: the fields of `[quota]` and their defaults, and how a scope is written. Refuses to know: what a quota does.
 
 use std::time::Duration;
 
+use reqwest::header::HeaderName;
 use serde::Deserialize;
 
-use super::{model::choices, units};
+use super::{model::choices, parse::refused, units};
+use crate::config::ConfigError;
 
 /// How often may be asked: `[quota]`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct QuotaConfig {
-    /// What shares the quota: a loader has one host and one credential. `host+credential`
+    /// What shares the quota: `host+credential`, and, behind `+header:`, the header that names a part of the API which
+    /// has one of its own. See [`Scopes`](super::Scopes). `host+credential`
     pub scope: String,
     /// The windows; all hold.
     pub windows: Vec<WindowConfig>,
-    /// What a load costs: `request`, or `key` for as many as it has keys. `request`
+    /// What a request costs, in windows that count requests: `request`, one; `key`, as many as it has keys; `bytes`, its
+    /// size as `limits` count it; `header:X-Cost` and `pointer:/at/the/cost`, what its answer says; or a sum of numbers,
+    /// `keys` and `number*keys`, such as `1 + 0.02*keys`, rounded up. `request`
     pub cost: String,
     /// How the server speaks of limits; `none` does not listen. `auto`
     pub dialect: String,
@@ -101,6 +106,22 @@ impl Default for RetryConfig {
             cap: Duration::from_secs(20),
             jitter: "full".into(),
             max_server_wait: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The header that names buckets, if a scope has one.
+pub(super) fn bucket(scope: &str) -> Result<Option<HeaderName>, ConfigError> {
+    let refused = || {
+        let accepted =
+            "`host+credential`, or that with a header of buckets, `host+credential+header:X-RateLimit-Bucket`,";
+        refused("quota.scope", &format!("{scope:?}"), accepted)
+    };
+    match scope.strip_prefix("host+credential").ok_or_else(refused)? {
+        "" => Ok(None),
+        rest => {
+            let name = rest.strip_prefix("+header:").and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
+            name.map(Some).ok_or_else(refused)
         }
     }
 }

@@ -1,21 +1,17 @@
 //! Secrets, and who has them.
 //!
-//! Owns: texts that cannot be printed, what a request is given of them, and their renewal. Refuses to know: requests.
+//! Owns: texts that cannot be printed, and what a request is given of them. Refuses to know: requests, and when a
+//! credential is renewed (`keyring.rs`).
 //! Invariants: 1. nothing here implements `Display`, `Debug` of a secret's text, or `Serialize`; 2. a [`Secret`] is
-//! overwritten when it is dropped (the client's own copy, inside a header, is not); 3. a renewal is made once for all who saw the old credential refused.
+//! overwritten when it is dropped (the client's own copy, inside a header, is not).
 
-use std::{fmt, path::Path, sync::Arc};
+use std::{fmt, path::Path};
 
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
-use super::{
-    failure::{HttpError, HttpErrorKind},
-    id::percent,
-    parse::refused,
-};
+use super::{id::percent, parse::refused};
 use crate::{config::ConfigError, error::AnyError};
 
 /// A text that is not to be seen: it has neither `Debug` nor `Display`, and is overwritten when it is dropped.
@@ -130,6 +126,29 @@ impl Credential {
         }
     }
 
+    /// Adds what a request of somebody else's has not got itself. Whether there was anything.
+    pub(crate) fn add_to(&self, request: &mut reqwest::Request) -> bool {
+        let mut added = !self.query.is_empty();
+        for (name, value) in &self.headers {
+            if !request.headers().contains_key(name) {
+                request.headers_mut().insert(name.clone(), value.clone());
+                added = true;
+            }
+        }
+        for (name, secret) in &self.query {
+            request.url_mut().query_pairs_mut().append_pair(name, secret.expose());
+        }
+        added
+    }
+
+    /// Whether a server is given the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let mut pairs = self.query.iter().zip(&other.query);
+        self.headers == other.headers
+            && self.query.len() == other.query.len()
+            && pairs.all(|(one, other)| one.0 == other.0 && one.1.expose() == other.1.expose())
+    }
+
     /// The target with what belongs into it; `show` writes what takes the place of secrets.
     pub(super) fn target(&self, target: &str, show: bool) -> String {
         let mut whole = target.to_owned();
@@ -185,53 +204,4 @@ pub trait Credentials: Send + Sync + 'static {
     ///
     /// Should be cancel safe: the future is dropped with the load that asked, and then another load asks.
     async fn credential(&self) -> Result<Credential, AnyError>;
-}
-
-/// A credential and which one it is, counted from the first.
-#[derive(Clone)]
-pub(super) struct Held {
-    number: u64,
-    pub(super) credential: Option<Arc<Credential>>,
-}
-
-/// The credential of one loader.
-pub(super) enum Keyring {
-    Fixed(Option<Arc<Credential>>),
-    Renewed(Arc<dyn Credentials>, Mutex<Held>),
-}
-
-impl Keyring {
-    pub(super) fn renewed(provider: Arc<dyn Credentials>) -> Self {
-        Self::Renewed(provider, Mutex::new(Held { number: 0, credential: None }))
-    }
-
-    /// The credential to be sent now.
-    pub(super) async fn current(&self) -> Result<Held, HttpError> {
-        match self {
-            Self::Fixed(credential) => Ok(Held { number: 0, credential: credential.clone() }),
-            // Cancel: the lock is free, and who comes next asks.
-            Self::Renewed(provider, held) => newer_than(&mut *held.lock().await, 0, provider).await,
-        }
-    }
-
-    /// Another credential than the one that was refused; `None` if there is never another.
-    pub(super) async fn after(&self, refused: &Held) -> Result<Option<Held>, HttpError> {
-        match self {
-            Self::Fixed(_) => Ok(None),
-            Self::Renewed(provider, held) => {
-                // Cancel: as above.
-                newer_than(&mut *held.lock().await, refused.number, provider).await.map(Some)
-            }
-        }
-    }
-}
-
-async fn newer_than(held: &mut Held, number: u64, provider: &Arc<dyn Credentials>) -> Result<Held, HttpError> {
-    if held.number <= number {
-        // Cancel: nothing was changed, and the next one asks.
-        let made = provider.credential().await;
-        let credential = made.map_err(|_| HttpErrorKind::Auth.because("there was none to be had"))?;
-        *held = Held { number: number.saturating_add(1), credential: Some(Arc::new(credential)) };
-    }
-    Ok(held.clone())
 }

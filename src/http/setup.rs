@@ -8,15 +8,20 @@ use std::{collections::BTreeMap, fmt, marker::PhantomData, sync::Arc, time::Dura
 use serde_json::Value;
 
 use super::{
+    cost::Cost,
     exchange::Exchange,
+    keyring::Keyring,
     load::HttpLoader,
     model::{
         AliasConfig, Condition, Duplicates, EncodeConfig, EncodeKind, ErrorsConfig, FatalConfig, Format, HttpConfig,
         KeyType, NextConfig, Position, Shape, StatusConfig, Unaccounted, Unexpected, UnprocessedConfig,
     },
     parse::refused,
-    rates::{QuotaConfig, RetryConfig, Unit, WindowConfig},
-    secret::{Credential, Credentials, Keyring},
+    rates::{self, QuotaConfig, RetryConfig, Unit, WindowConfig},
+    remember::Bad,
+    scopes::{Host, Scopes},
+    secret::{Credential, Credentials},
+    toll::{Terms, Toll},
     transport::{HttpTransport, Transport, wall_clock},
     wire::Wire,
 };
@@ -54,6 +59,7 @@ pub struct HttpLoaderBuilder<K, V> {
     keyring: Keyring,
     transport: Option<Arc<dyn Transport>>,
     quota: Option<Quota>,
+    scopes: Option<Scopes>,
     clock: fn() -> Duration,
     redirects: u32,
     masks: Vec<String>,
@@ -73,12 +79,13 @@ macro_rules! setters {
 
 impl<K, V> HttpLoaderBuilder<K, V> {
     pub(super) fn new(config: HttpConfig) -> Self {
-        let (keyring, clock) = (Keyring::Fixed(None), wall_clock);
+        let (keyring, clock) = (Keyring::none(), wall_clock);
         Self {
             config,
             keyring,
             transport: None,
             quota: None,
+            scopes: None,
             clock,
             redirects: 0,
             masks: Vec::new(),
@@ -192,8 +199,14 @@ impl<K, V> HttpLoaderBuilder<K, V> {
         unexpected(what: Unexpected) => |config| config.response.unexpected = what;
         /// `response.fatal`, one more rule.
         fatal(rule: FatalConfig) => |config| config.response.fatal.push(rule);
+        /// `status.remember`. Default: zero.
+        remember(time: Duration) => |config| config.status.remember = time;
         /// `status`, whole.
         status(status: StatusConfig) => |config| config.status = status;
+        /// `quota.scope`. Default: `host+credential`.
+        scope(scope: impl Into<String>) => |config| config.quota.scope = scope.into();
+        /// `quota.cost`. Default: `request`.
+        cost(cost: impl Into<String>) => |config| config.quota.cost = cost.into();
         /// `quota`, whole.
         quota_config(quota: QuotaConfig) => |config| config.quota = quota;
         /// `quota.windows`, one more: so many in every interval of this length.
@@ -231,19 +244,33 @@ impl<K, V> HttpLoaderBuilder<K, V> {
 
     /// A credential that lasts.
     pub fn credential(mut self, credential: Credential) -> Self {
-        self.keyring = Keyring::Fixed(Some(Arc::new(credential)));
+        self.keyring = Keyring::fixed(credential);
         self
     }
 
     /// Credentials that are renewed: once for all loads whose credential the server did not accept.
     pub fn credentials(mut self, provider: impl Credentials) -> Self {
-        self.keyring = Keyring::renewed(Arc::new(provider));
+        self.keyring = Keyring::renewed(provider);
         self
     }
 
-    /// A quota that is shared with whatever else the server counts together, in the place of `quota.windows`.
+    /// A credential that is shared with others, and renewed once for all of them.
+    pub fn keyring(mut self, keyring: &Keyring) -> Self {
+        self.keyring = keyring.clone();
+        self
+    }
+
+    /// A quota that is shared with whatever else the server counts together, in the place of `quota.windows`. Loaders of
+    /// one host and credential are better given [`scopes`](Self::scopes).
     pub fn quota(mut self, quota: Quota) -> Self {
         self.quota = Some(quota);
+        self
+    }
+
+    /// What it shares with other loaders of the same host and credential: the quota of `quota.windows`, by bucket if
+    /// `quota.scope` says so, and pauses.
+    pub fn scopes(mut self, scopes: &Scopes) -> Self {
+        self.scopes = Some(scopes.clone());
         self
     }
 
@@ -279,26 +306,46 @@ impl<K, V> HttpLoaderBuilder<K, V> {
     /// [`ConfigError`] names the field, its value, and what is accepted.
     pub fn build(self) -> Result<HttpLoader<K, V>, ConfigError> {
         let config = &self.config;
-        let (own, resolver, retry) = policies(&config.quota)?;
+        let Policies { mut terms, resolver, retry } = Policies::of(&config.quota)?;
         let transport = match self.transport {
             Some(transport) => transport,
             None => Arc::new(HttpTransport::new(config.request.timeout.connect)?),
         };
-        let reserved = match &self.keyring {
-            Keyring::Fixed(Some(credential)) => credential.target("", true).len() as u64,
-            _ => 0,
+        let own = match self.quota {
+            Some(_) if self.scopes.is_some() || terms.bucket.is_some() => {
+                let accepted = "`quota.windows`, as each bucket and scope has a quota of its own,";
+                return Err(refused("quota", "given by itself for a scope", accepted));
+            }
+            Some(quota) => {
+                terms.limits = Quota::unlimited(); // it has its own
+                quota
+            }
+            None => terms.limits.clone().build()?,
+        };
+        let reserved = self.keyring.known().map_or(0, |credential| credential.target("", true).len() as u64);
+        let bad = Arc::new(Bad::new(config.status.remember));
+        let wire = Wire::new(self.config)?;
+        if terms.cost == Cost::Bytes && own.most_calls() <= wire.overhead {
+            let accepted = format!("more than the {} bytes of a request beside its keys", wire.overhead);
+            return Err(refused("quota.windows", &format!("{} bytes", own.most_calls()), &accepted));
+        }
+        // from here on nothing fails: what is shared has not been touched by a loader that is none
+        let host = match &self.scopes {
+            Some(scopes) => scopes.host(wire.origin.as_str(), &self.keyring),
+            None => Arc::new(Host::new(wire.origin.as_str(), &self.keyring)),
         };
         let exchange = Exchange {
-            wire: Wire::new(self.config)?,
+            toll: Toll::new(terms, wire.overhead, host, own),
+            wire,
             transport,
             keyring: self.keyring,
-            quota: self.quota.unwrap_or(own),
             resolver,
             clock: self.clock,
             redirects: self.redirects,
             masks: self.masks,
             learned: u64::MAX.into(),
             reserved: reserved.into(),
+            bad,
         };
         Ok(HttpLoader::new(exchange, retry))
     }
@@ -310,30 +357,44 @@ impl<K, V> fmt::Debug for HttpLoaderBuilder<K, V> {
     }
 }
 
-/// The quota, how the server's hints are read, and how often is asked again.
-fn policies(config: &QuotaConfig) -> Result<(Quota, Resolver, Retry), ConfigError> {
-    let QuotaConfig { scope, windows, cost, dialect, retry } = config;
-    if scope != "host+credential" {
-        return Err(refused("quota.scope", &format!("{scope:?}"), "`host+credential`, and a shared `Quota` for more,"));
-    }
-    if !matches!(cost.as_str(), "request" | "key") {
-        return Err(refused("quota.cost", &format!("{cost:?}"), "`request` or `key`"));
-    }
-    if retry.jitter != "full" {
-        return Err(refused("quota.retry.jitter", &format!("{:?}", retry.jitter), "`full`"));
-    }
-    let mut quota = Quota::unlimited();
-    for window in windows {
-        let mut limit = Quota::window(window.n, window.per);
-        if let Some(burst) = window.burst {
-            limit = limit.and(Quota::bucket(burst, f64::from(window.n) / window.per.as_secs_f64()));
+/// What loads pay, how the server's hints are read, and how often is asked again.
+struct Policies {
+    terms: Terms,
+    resolver: Resolver,
+    retry: Retry,
+}
+
+impl Policies {
+    fn of(config: &QuotaConfig) -> Result<Self, ConfigError> {
+        let QuotaConfig { scope, windows, cost: text, dialect, retry } = config;
+        let (cost, bucket) = (Cost::read(text)?, rates::bucket(scope)?);
+        if retry.jitter != "full" {
+            return Err(refused("quota.retry.jitter", &format!("{:?}", retry.jitter), "`full`"));
         }
-        let per_key = window.unit == Unit::Key || cost == "key";
-        quota = quota.and(if per_key { limit.per_key() } else { limit });
+        let (mut limits, mut least, mut most) = (Quota::unlimited(), u32::MAX, 0);
+        for window in windows {
+            let mut limit = Quota::window(window.n, window.per);
+            if let Some(burst) = window.burst {
+                limit = limit.and(Quota::bucket(burst, f64::from(window.n) / window.per.as_secs_f64()));
+            }
+            if window.unit == Unit::Key || cost == Cost::Key {
+                limit = limit.per_key();
+            } else {
+                (least, most) = (least.min(window.burst.unwrap_or(u32::MAX).min(window.n)), most.max(window.n));
+            }
+            limits = limits.and(limit);
+        }
+        if let Cost::Sum(price) = cost {
+            if price.of(1) > least.into() {
+                let accepted = format!("what costs at most {least} for one key, as much as is to be had at once,");
+                return Err(refused("quota.cost", &format!("{text:?}"), &accepted));
+            }
+        }
+        let dearest = if most == 0 { u32::MAX } else { most };
+        let limits = limits.max_server_wait(retry.max_server_wait).backoff(retry.throttle_base, retry.cap);
+        let resolver = Resolver::new(dialect.parse::<Dialect>()?).max_server_wait(retry.max_server_wait);
+        let policy = Retry::new(retry.attempts).backoff(retry.base, retry.cap).budget(retry.budget);
+        policy.check()?;
+        Ok(Self { terms: Terms { cost, bucket, limits, dearest }, resolver, retry: policy })
     }
-    let quota = quota.max_server_wait(retry.max_server_wait).backoff(retry.throttle_base, retry.cap).build()?;
-    let dialect: Dialect = dialect.parse()?;
-    let policy = Retry::new(retry.attempts).backoff(retry.base, retry.cap).budget(retry.budget);
-    policy.check()?;
-    Ok((quota, Resolver::new(dialect).max_server_wait(retry.max_server_wait), policy))
 }

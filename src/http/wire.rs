@@ -113,7 +113,7 @@ impl Wire {
         let mut reader = Reader::new(&self.decoder, ids);
         match self.judge(reply, ids, Limit::None) {
             Judged::Items(json) => reader.page(&json)?,
-            Judged::Missing => return Ok(vec![Said::Missing; ids.len()]),
+            Judged::Missing | Judged::Alone => return Ok(vec![Said::Missing; ids.len()]),
             Judged::Culprits(named, told) => return Ok(self.told(ids, &named, told.as_ref())),
             Judged::Auth(error) | Judged::Failed(error) => return Err(error),
         }

@@ -11,6 +11,7 @@
 //!
 //! Invariants:
 //! 1. What was sent and what is reserved together never exceed a limit, so whatever is reserved may be sent at any time.
+//!    Only what turns out to have cost more than was counted may: that is counted then, and waited for later.
 //! 2. Limits that were replaced hold on for one window more, so a change never admits what either forbids.
 //! 3. There are at most [`RETIRED`] of them; more are merged into stricter ones.
 #![warn(clippy::arithmetic_side_effects)]
@@ -257,10 +258,18 @@ impl Limits {
         self.all().any(|limit| limit.unit == Unit::Keys)
     }
 
-    /// The most keys that a load had better wait for: what is granted at once at present.
-    pub(super) fn fits(&self, keys: u64, now: u64) -> u64 {
-        let holding = self.all().filter(|limit| limit.unit == Unit::Keys && limit.ends.is_none_or(|ends| ends > now));
-        holding.map(|limit| limit.size_for(1)).min().map_or(keys, |size| keys.min(size.max(1)))
+    fn holding(&self, now: u64) -> impl Iterator<Item = &Limit> {
+        self.all().filter(move |limit| limit.ends.is_none_or(|ends| ends > now))
+    }
+
+    /// The most that a load had better wait for: what is granted at once at present.
+    pub(super) fn fits(&self, now: u64) -> Units {
+        let mut fits = Units { calls: u64::MAX, keys: u64::MAX };
+        for limit in self.holding(now) {
+            let part = fits.part(limit.unit);
+            *part = limit.size_for(1).max(1).min(*part);
+        }
+        fits
     }
 
     /// When there is room for it.
@@ -269,12 +278,13 @@ impl Limits {
         self.all().map(of).max().unwrap_or(Room::Now)
     }
 
-    /// How many of so many more keys there is room for now.
-    pub(super) fn keys_there(&self, keys: u64, now: u64) -> u64 {
-        let mut there = keys;
-        for limit in self.all().filter(|limit| limit.unit == Unit::Keys && limit.ends.is_none_or(|ends| ends > now)) {
-            let taken = limit.used(&self.sends, now).saturating_add(self.reserved.keys);
-            there = there.min(limit.size_for(0).saturating_sub(taken));
+    /// How much of so much more there is room for now.
+    pub(super) fn there(&self, more: Units, now: u64) -> Units {
+        let mut there = more;
+        for limit in self.holding(now) {
+            let taken = limit.used(&self.sends, now).saturating_add(self.reserved.of(limit.unit));
+            let part = there.part(limit.unit);
+            *part = limit.size_for(0).saturating_sub(taken).min(*part);
         }
         there
     }
@@ -298,9 +308,27 @@ impl Limits {
     pub(super) fn spend(&mut self, reserved: Units, sent: Units, now: u64) {
         self.give_back(reserved);
         let sent = if broken!("an unspent permit counts") { reserved } else { sent };
-        if sent == Units::NONE {
-            return;
+        if sent != Units::NONE {
+            let horizon = self.horizon(now);
+            self.sends.push(sent, now, horizon);
+            self.counts(sent, now);
         }
+    }
+
+    /// What was sent before has cost so much more; no limit is asked.
+    pub(super) fn charge(&mut self, units: Units, now: u64) {
+        let units = if broken!("a charge is forgotten") { Units::NONE } else { units };
+        let horizon = self.horizon(now);
+        self.sends.add(units, now, horizon);
+        self.counts(units, now);
+    }
+
+    fn counts(&mut self, units: Units, now: u64) {
+        self.active.iter_mut().chain(&mut self.retired).for_each(|limit| limit.sent(units, now));
+    }
+
+    /// How far back any limit that still holds will ask.
+    fn horizon(&mut self, now: u64) -> Horizon {
         self.retired.retain(|limit| limit.ends > Some(now));
         let mut horizon = Horizon::default();
         for limit in self.all() {
@@ -311,8 +339,7 @@ impl Limits {
             };
             horizon.most = horizon.most.most(most);
         }
-        self.sends.push(sent, now, horizon);
-        self.active.iter_mut().chain(&mut self.retired).for_each(|limit| limit.sent(sent, now));
+        horizon
     }
 
     /// Other limits hold from now. Those that held so far hold on for as long as what they counted does, and what is

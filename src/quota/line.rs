@@ -17,14 +17,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::sends::Units;
+use super::{price::Price, sends::Units};
 
 /// One who waits.
 #[derive(Debug)]
 pub(super) struct Waiter<W> {
     pub(super) units: Units,
-    /// It takes fewer keys as well.
-    load: bool,
+    /// It takes fewer keys as well, at this price.
+    price: Option<Price>,
     /// All that had entered the line before.
     before: Units,
     /// When it looks again by itself.
@@ -36,9 +36,9 @@ pub(super) struct Waiter<W> {
 }
 
 impl<W> Waiter<W> {
-    /// It waits for no more keys than that. What it does without.
-    fn at_most(&mut self, keys: u64) -> Units {
-        let more = Units { calls: 0, keys: self.units.keys.saturating_sub(keys) };
+    /// It waits for no more than that. What it does without.
+    fn at_most(&mut self, most: Units) -> Units {
+        let more = self.units.without(most);
         self.units = self.units.without(more);
         more
     }
@@ -72,30 +72,31 @@ impl<W> Default for Line<W> {
 
 impl<W> Line<W> {
     /// A place behind all others.
-    pub(super) fn enter(&mut self, units: Units, load: bool) -> u64 {
+    pub(super) fn enter(&mut self, units: Units, price: Option<Price>) -> u64 {
         let place = self.places;
         self.places = place.saturating_add(1);
-        let waiter = Waiter { units, load, before: self.entered, looks: u64::MAX, waker: None, called: 0 };
+        let waiter = Waiter { units, price, before: self.entered, looks: u64::MAX, waker: None, called: 0 };
         self.entered = self.entered.and(units);
         self.queued.insert(place, waiter);
         place
     }
 
-    /// Who holds the place is here: nobody need skip it any more, and it wants at most so many keys.
-    pub(super) fn comes(&mut self, place: u64, keys: u64) {
+    /// Who holds the place is here: nobody need skip it any more, and it wants at most so much.
+    pub(super) fn comes(&mut self, place: u64, most: Units) {
         if let Some(waiter) = self.asleep.remove(&place) {
             self.left = self.left.without(waiter.units);
             self.queued.insert(place, waiter);
         }
         if let Some(waiter) = self.queued.get_mut(&place) {
-            self.left = self.left.and(waiter.at_most(keys));
+            self.left = self.left.and(waiter.at_most(most));
         }
     }
 
-    /// No load that is queued waits for more keys than that.
-    pub(super) fn at_most(&mut self, keys: u64) {
-        for waiter in self.queued.values_mut().filter(|waiter| waiter.load) {
-            self.left = self.left.and(waiter.at_most(keys));
+    /// No load that is queued waits for more than that, if it can do with less.
+    pub(super) fn at_most(&mut self, most: Units) {
+        for waiter in self.queued.values_mut() {
+            let fits = waiter.price.map(|price| price.at_once(waiter.units.keys, most));
+            self.left = fits.map_or(self.left, |fits| self.left.and(waiter.at_most(fits)));
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) enum Unit {
     Keys,
 }
 
-/// An amount of both.
+/// An amount of both. A call counts as what it costs, which is one unless it has a [price](super::price::Price).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Units {
     pub(super) calls: u64,
@@ -40,6 +40,13 @@ impl Units {
         match unit {
             Unit::Calls => self.calls,
             Unit::Keys => self.keys,
+        }
+    }
+
+    pub(super) const fn part(&mut self, unit: Unit) -> &mut u64 {
+        match unit {
+            Unit::Calls => &mut self.calls,
+            Unit::Keys => &mut self.keys,
         }
     }
 
@@ -81,10 +88,15 @@ pub(super) struct Sends {
 }
 
 impl Sends {
-    /// `now` is not before any earlier one.
+    /// A call. `now` is not before any earlier one.
     pub(super) fn push(&mut self, units: Units, now: u64, horizon: Horizon) {
-        self.sum = self.sum.and(units);
         self.last = units;
+        self.add(units, now, horizon);
+    }
+
+    /// What counts now, and is no call of its own.
+    pub(super) fn add(&mut self, units: Units, now: u64, horizon: Horizon) {
+        self.sum = self.sum.and(units);
         match self.runs.back_mut() {
             Some(run) if run.at >= now => run.sum = self.sum,
             _ => self.runs.push_back(Run { at: now, sum: self.sum }),
@@ -115,6 +127,7 @@ impl Sends {
     }
 
     /// All that was ever sent.
+    #[cfg(test)]
     pub(super) const fn sum(&self) -> Units {
         self.sum
     }

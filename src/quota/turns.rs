@@ -19,6 +19,7 @@ use std::time::Duration;
 use super::{
     limits::{Limits, Room, Spec, nanos},
     line::Line,
+    price::Price,
     refusals::Refusals,
     sends::Units,
     shut::Shut,
@@ -38,10 +39,10 @@ const TOLD: usize = 4;
 /// What somebody asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ask {
-    /// So many units, all at once.
-    Units(u32),
-    /// One call with at most so many keys.
-    Load(u64),
+    /// This, all at once.
+    Units(Units),
+    /// One load with at most so many keys, at this price.
+    Load { keys: u64, price: Price },
 }
 
 /// What he is told.
@@ -78,13 +79,15 @@ pub(super) struct Turns<W> {
     pub(super) line: Line<W>,
     /// The longest pause that is waited for.
     longest: u64,
+    /// How often something was sent, whatever it cost.
+    starts: u64,
     now: u64,
 }
 
 impl<W> Turns<W> {
     pub(super) fn new(specs: &[Spec], refusals: Refusals, longest: Duration) -> Self {
         let (shut, line) = (Shut::default(), Line::default());
-        Self { limits: Limits::new(specs), shut, refusals, line, longest: nanos(longest), now: 0 }
+        Self { limits: Limits::new(specs), shut, refusals, line, longest: nanos(longest), starts: 0, now: 0 }
     }
 
     /// Time never goes back, whoever asks.
@@ -110,32 +113,33 @@ impl<W> Turns<W> {
         if let Some(until) = self.shut.refuses(now) {
             return Told::Paused(until);
         }
-        let units = match ask {
-            Ask::Load(keys) => Units { calls: 1, keys: self.limits.fits(keys.max(1), now) },
-            Ask::Units(units) => Units { calls: units.into(), keys: units.into() },
+        let (units, price) = match ask {
+            Ask::Load { keys, price } => (price.at_once(keys.max(1), self.limits.fits(now)), Some(price)),
+            Ask::Units(units) => (units, None),
         };
         let most = self.limits.most();
         if units.calls > most.calls || units.keys > most.keys {
             return Told::TooMany { most: most.calls.min(most.keys) };
         }
-        let own = *place.get_or_insert_with(|| self.line.enter(units, matches!(ask, Ask::Load(_))));
-        self.line.comes(own, units.keys);
+        let own = *place.get_or_insert_with(|| self.line.enter(units, price));
+        self.line.comes(own, units);
         self.advance(now, rest);
         let Some(reserved) = self.line.take(own) else { return self.wait(own, now) };
         *place = None;
         let granted = match ask {
             Ask::Units(_) => reserved,
-            Ask::Load(keys) => self.as_many_as_live(reserved, keys.max(1), now),
+            Ask::Load { keys, price } => self.as_many_as_live(reserved, keys.max(1), price, now),
         };
         self.settle(now, rest);
         Told::Granted(granted)
     }
 
     /// A load takes as many keys as there are by now, if there is room for them.
-    fn as_many_as_live(&mut self, reserved: Units, keys: u64, now: u64) -> Units {
-        let more = keys.saturating_sub(reserved.keys);
-        let keys = keys.min(reserved.keys.saturating_add(self.limits.keys_there(more, now)));
-        let granted = Units { keys, ..reserved };
+    fn as_many_as_live(&mut self, reserved: Units, keys: u64, price: Price, now: u64) -> Units {
+        let more = Units { calls: price.of(keys), keys }.without(reserved);
+        let there = reserved.and(self.limits.there(more, now));
+        let keys = price.keys_for(there.calls, keys.min(there.keys)).max(1);
+        let granted = Units { calls: price.of(keys).min(there.calls), keys }; // the price may have risen meanwhile
         self.limits.give_back(reserved);
         self.limits.reserve(granted);
         granted
@@ -234,10 +238,24 @@ impl<W> Turns<W> {
     pub(super) fn spend(&mut self, granted: Units, sent: Units, now: u64, rest: &mut Rest<W>) {
         let now = self.clock(now);
         self.limits.spend(granted, sent, now);
-        if sent != Units::NONE && self.shut.tries(now) {
-            self.shuts(now, rest);
+        if sent != Units::NONE {
+            self.starts = self.starts.saturating_add(1);
+            if self.shut.tries(now) {
+                self.shuts(now, rest);
+            }
         }
         self.settle(now, rest);
+    }
+
+    /// What was sent has cost so much more than was counted. Whoever was called and has not come is called anew, if there
+    /// is still room for him.
+    pub(super) fn charge(&mut self, units: Units, now: u64, rest: &mut Rest<W>) {
+        let now = self.clock(now);
+        if units != Units::NONE {
+            self.limits.give_back(self.line.uncall());
+            self.limits.charge(units, now);
+            self.settle(now, rest);
+        }
     }
 
     /// Other limits hold from now.
@@ -245,7 +263,7 @@ impl<W> Turns<W> {
         let now = self.clock(now);
         self.limits.give_back(self.line.uncall());
         self.limits.change(specs, now);
-        self.line.at_most(self.limits.fits(u64::MAX, now));
+        self.line.at_most(self.limits.fits(now));
         self.advance(now, rest);
         rest.wake.extend(self.line.all());
     }
@@ -274,11 +292,10 @@ impl<W> Turns<W> {
     /// A call was refused without a word. Until when it is shut for that.
     pub(super) fn refused(&mut self, now: u64, rest: &mut Rest<W>) -> u64 {
         let now = self.clock(now);
-        let calls = self.limits.sends().sum().calls;
-        if self.refusals.is_news(calls, now) {
+        if self.refusals.is_news(self.starts, now) {
             let room = self.limits.blame(self.longest, now);
             let room = room.map(|at| Duration::from_nanos(at.saturating_sub(now)));
-            let wait = self.refusals.refused(room, calls, now);
+            let wait = self.refusals.refused(room, self.starts, now);
             let trial = self.refusals.trial().filter(|_| !broken!("all go after a guess"));
             self.shut.guess(now.saturating_add(nanos(wait)), trial.map(nanos));
             self.shuts(now, rest);

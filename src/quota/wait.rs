@@ -159,7 +159,7 @@ pub(super) async fn wait(
 }
 
 /// Asks once and does not wait.
-pub(super) fn ask_once(shared: &Shared, units: u32) -> Result<Units, QuotaError> {
+pub(super) fn ask_once(shared: &Shared, units: Units) -> Result<Units, QuotaError> {
     let mut waiting = Waiting::new(shared, Some(Duration::ZERO));
     let answer = waiting.ask(Ask::Units(units), Waker::noop().clone());
     answer.unwrap_or_else(|looks| Err(QuotaError::TooLate { earliest: shared.instant(looks) }))

@@ -4,24 +4,27 @@
 //!
 //! Invariants:
 //! 1. Nothing is awaited between the gates' leave and the send: the grant is the send.
-//! 2. Credentials are asked for after the last wait.
+//! 2. Credentials are there before the gates are asked, and the newest of them is taken after the last wait.
 //! 3. Every loop is bounded: attempts by the policy and its budget, redirects by their number, each send by its timeout.
 
 use std::{hash::BuildHasher, mem, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use foldhash::quality::FixedState;
-use reqwest::{Method, Url, header::LOCATION};
+use reqwest::{Method, StatusCode, Url, header::LOCATION};
 use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument;
 
 use super::{
     Request, RequestError, Response,
     books::Books,
     request::{is_for_us, without_fragment},
-    setup::Setup,
+    setup::{Ring, Setup},
+    traces,
 };
 use crate::{
     gate::{Want, pass_all},
     hints::Hint,
+    http::Held,
     retry::{Tries, Verdict},
     sync::Mutex,
 };
@@ -87,29 +90,68 @@ impl Ticket {
         }
     }
 
-    /// One request, through the gates and over the wire.
+    /// One request, and once more if its credential was refused and there is another.
     async fn send(&self, place: Option<&Url>, first: bool) -> Result<Response, RequestError> {
+        let (response, used) = self.send_once(place, first).await?; // Cancel: as above.
+        if response.status() == StatusCode::UNAUTHORIZED && self.renews(&used).await {
+            return self.send_once(place, false).await.map(|(response, _)| response);
+        }
+        Ok(response)
+    }
+
+    /// Whether there is another credential than those that were refused.
+    async fn renews(&self, used: &[(&Ring, Held)]) -> bool {
+        let mut renewed = false;
+        for (ring, held) in used {
+            let asked = timeout(self.setup.timeout, ring.keyring.after(held)).await; // Cancel: whoever comes next asks.
+            renewed |= matches!(asked, Ok(Ok(Some(_))));
+        }
+        renewed
+    }
+
+    /// One request, through the gates and over the wire, and the credentials it carried.
+    async fn send_once(
+        &self,
+        place: Option<&Url>,
+        first: bool,
+    ) -> Result<(Response, Vec<(&Ring, Held)>), RequestError> {
         let (setup, most) = (&*self.setup, self.setup.max_response);
         let place = self.request.place(place)?; // what cannot be sent does not wait for a gate
+        let mut held = Vec::new();
+        for ring in setup.rings.iter().filter(|ring| ring.is_for(place)) {
+            let asked = timeout(setup.timeout, ring.keyring.current()).await; // Cancel: whoever comes next asks.
+            let none = |_| RequestError::Invalid { what: "a credential" };
+            held.push((ring, asked.map_err(|_| RequestError::TimedOut)?.map_err(none)?));
+        }
+        let asked = Instant::now();
         // Cancel: the places at the gates are given back.
         let permits = pass_all(&setup.gates, &Want::new(NonZeroUsize::MIN, 0)).await;
         let permits = permits.map_err(|refused| RequestError::Refused { retry_after: refused.retry_after() })?;
         let mut outgoing = self.request.outgoing(place);
-        setup.credentials.iter().try_for_each(|credential| credential.add(&mut outgoing))?;
+        held.retain_mut(|(ring, held)| {
+            *held = ring.keyring.latest(held.clone());
+            held.credential.as_ref().is_some_and(|credential| credential.add_to(&mut outgoing))
+        });
         for permit in permits {
             permit.spend(1);
         }
-        self.log.lock().attempts += u32::from(first);
+        let attempt = {
+            let mut log = self.log.lock();
+            log.attempts += u32::from(first);
+            log.attempts
+        };
         self.books.note(|accounts| accounts.sent += 1);
-        let sent = timeout(setup.timeout, setup.transport.send(outgoing, most)).await; // Cancel: the request is cut off.
+        let span = traces::of_request(self.number, attempt, asked.elapsed());
+        let sent = timeout(setup.timeout, setup.transport.send(outgoing, most)).instrument(span.clone());
+        let sent = sent.await; // Cancel: the request is cut off.
         let answer = match sent.unwrap_or(Err(RequestError::TimedOut)) {
             Ok(response) if response.body().len() > most => Err(RequestError::TooLarge { most }),
-            answer => answer,
+            answer => answer.map(|response| response.in_dialect(setup.dialect)),
         };
-        if let Ok(response) = &answer {
-            self.tell_quotas(response);
-        }
-        answer
+        traces::ended(&span, &answer);
+        let response = answer?;
+        self.tell_quotas(&response);
+        Ok((response, held))
     }
 
     /// What a response says to the quotas it was sent under.

@@ -8,7 +8,7 @@ use reqwest::{StatusCode, header::HeaderMap};
 use serde::de::DeserializeOwned;
 
 use super::RequestError;
-use crate::hints::{self, Hint, Resolver};
+use crate::hints::{self, Dialect, Hint, Resolver};
 
 /// The end of the year 9999: to a response that does not say what time it is, every instant has passed.
 const ALL_PAST: Duration = Duration::from_secs(253_402_300_799);
@@ -30,12 +30,18 @@ pub struct Response {
     status: StatusCode,
     headers: HeaderMap,
     body: Vec<u8>,
+    dialect: Dialect,
 }
 
 impl Response {
     /// What a [`Transport`](super::Transport) answers.
     pub fn new(status: StatusCode, headers: HeaderMap, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers, body: body.into() }
+        Self { status, headers, body: body.into(), dialect: Dialect::auto() }
+    }
+
+    pub(super) fn in_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
+        self
     }
 
     /// The status.
@@ -79,13 +85,13 @@ impl Response {
             .map_err(|error| RequestError::Decode { line: error.line(), column: error.column() })
     }
 
-    /// What it says about the limits of the upstream, as [`hints`] reads it: a
-    /// pause that was asked for, of any length, among others. Instants are measured against its own `Date`, and mean
+    /// What it says about the limits of the upstream, as [`hints`] reads it in the
+    /// [dialect](super::RequestsBuilder::dialect) it was asked in: a pause that was asked for, of any length, among others. Instants are measured against its own `Date`, and mean
     /// nothing without one.
     pub fn hint(&self) -> Hint {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         let said = hints::Response::new(self.status.as_u16(), ALL_PAST).headers(headers).body(&self.body);
-        Resolver::default().max_server_wait(Duration::MAX).read(&said).hint
+        Resolver::new(self.dialect).max_server_wait(Duration::MAX).read(&said).hint
     }
 
     /// Drops the body, which nobody will look at.

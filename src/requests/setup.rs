@@ -9,15 +9,14 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use reqwest::{
-    ClientBuilder, StatusCode, Url,
-    header::{HeaderName, HeaderValue},
-};
+use reqwest::{ClientBuilder, StatusCode, Url};
 
 use super::{RequestError, Requests, Transport, books::Books, client, request};
 use crate::{
     config::{self, ConfigError},
     gate::Gate,
+    hints::Dialect,
+    http::{Credential, Credentials, Keyring},
     quota::Quota,
     retry::{Retry, Verdict},
 };
@@ -35,7 +34,7 @@ type Change = Box<dyn FnOnce(ClientBuilder) -> ClientBuilder + Send>;
 ///
 /// ```
 /// use std::time::Duration;
-/// use multiget::{Quota, Retry, requests::{Requests, StatusCode}};
+/// use multiget::{Quota, Retry, http::{Credential, Secret}, requests::{Requests, StatusCode}};
 ///
 /// let requests = Requests::builder()
 ///     .concurrency(8)
@@ -43,7 +42,7 @@ type Change = Box<dyn FnOnce(ClientBuilder) -> ClientBuilder + Send>;
 ///     .timeout(Duration::from_secs(10))
 ///     .retry(Retry::new(3))
 ///     .success(|status| status.is_success() || status == StatusCode::NOT_FOUND)
-///     .credential("https://api.example.com", "authorization", || "Bearer of a token that is read anew".to_owned())
+///     .credential("https://api.example.com", Credential::bearer(Secret::new("t0ken"))?)
 ///     .client(|client| client.user_agent("an example"))
 ///     .build()?;
 /// let error = Requests::builder().timeout(Duration::ZERO).build().unwrap_err();
@@ -62,7 +61,8 @@ pub struct RequestsBuilder {
     quotas: Vec<Quota>,
     success: Arc<dyn Fn(StatusCode) -> bool + Send + Sync>,
     verdict: Arc<dyn Fn(&RequestError) -> Verdict + Send + Sync>,
-    credentials: Vec<(String, String, Provider)>,
+    rings: Vec<(String, Keyring)>,
+    dialect: Dialect,
     change: Option<Change>,
 }
 
@@ -73,13 +73,10 @@ pub(super) struct Times {
     pub(super) attempt: Duration,
 }
 
-type Provider = Arc<dyn Fn() -> String + Send + Sync>;
-
 /// What all requests to an origin carry.
-pub(super) struct Credential {
+pub(super) struct Ring {
     origin: Url,
-    name: HeaderName,
-    provider: Provider,
+    pub(super) keyring: Keyring,
 }
 
 /// What a handle and its runs share.
@@ -95,7 +92,8 @@ pub(super) struct Setup {
     pub(super) quotas: Vec<Quota>,
     pub(super) success: Arc<dyn Fn(StatusCode) -> bool + Send + Sync>,
     pub(super) verdict: Arc<dyn Fn(&RequestError) -> Verdict + Send + Sync>,
-    pub(super) credentials: Vec<Credential>,
+    pub(super) rings: Vec<Ring>,
+    pub(super) dialect: Dialect,
     pub(super) transport: Box<dyn Transport>,
     pub(super) books: Arc<Books>,
     pub(super) runs: AtomicU64,
@@ -118,7 +116,8 @@ impl RequestsBuilder {
             quotas: Vec::new(),
             success: Arc::new(|status| status.is_success()),
             verdict: Arc::new(RequestError::verdict),
-            credentials: Vec::new(),
+            rings: Vec::new(),
+            dialect: Dialect::auto(),
             change: None,
         }
     }
@@ -217,15 +216,29 @@ impl RequestsBuilder {
         self
     }
 
-    /// A header that all requests to an origin (`https://host:port`) carry, and none to another. Its value is asked for
-    /// whenever one is sent, after all waits, and is marked as secret. A request that has such a header keeps its own.
-    pub fn credential(
-        mut self,
-        origin: impl Into<String>,
-        header: impl Into<String>,
-        provider: impl Fn() -> String + Send + Sync + 'static,
-    ) -> Self {
-        self.credentials.push((origin.into(), header.into(), Arc::new(provider)));
+    /// What all requests to an origin (`https://host:port`) carry, and none to another. A request that has such a header
+    /// itself keeps its own.
+    pub fn credential(self, origin: impl Into<String>, credential: Credential) -> Self {
+        self.keyring(origin, &Keyring::fixed(credential))
+    }
+
+    /// Credentials of an origin that do not last. When a response has the status 401, the provider is asked once more,
+    /// for all requests that were refused, and each of them is sent once again, whatever its method: it was not carried
+    /// out. That is part of the attempt, and passes the gates.
+    pub fn credentials(self, origin: impl Into<String>, provider: impl Credentials) -> Self {
+        self.keyring(origin, &Keyring::renewed(provider))
+    }
+
+    /// A credential of an origin that is shared with others, and renewed once for all of them.
+    pub fn keyring(mut self, origin: impl Into<String>, keyring: &Keyring) -> Self {
+        self.rings.push((origin.into(), keyring.clone()));
+        self
+    }
+
+    /// How the upstream speaks of its limits, which matters to [`quota`](Self::quota), to [`retry`](Self::retry) and to
+    /// [`Response::hint`](super::Response::hint). Default: `auto`.
+    pub const fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
         self
     }
 
@@ -257,7 +270,7 @@ impl RequestsBuilder {
     pub fn build_on(self, transport: impl Transport) -> Result<Requests, ConfigError> {
         self.check()?;
         let seed = RandomState::default();
-        let credentials = self.credentials.into_iter().map(Credential::new).collect::<Result<_, _>>()?;
+        let rings = self.rings.into_iter().map(Ring::new).collect::<Result<_, _>>()?;
         let other = std::hash::BuildHasher::hash_one(&seed, 0_u8);
         Ok(Requests(Arc::new(Setup {
             concurrency: self.concurrency,
@@ -271,7 +284,8 @@ impl RequestsBuilder {
             quotas: self.quotas,
             success: self.success,
             verdict: self.verdict,
-            credentials,
+            rings,
+            dialect: self.dialect,
             transport: Box::new(transport),
             books: Arc::new(Books::new(None)),
             runs: AtomicU64::new(0),
@@ -299,31 +313,17 @@ pub(super) fn unfit(setting: &'static str, value: &dyn fmt::Debug, accepted: &'s
     }
 }
 
-impl Credential {
-    fn new((origin, name, provider): (String, String, Provider)) -> Result<Self, ConfigError> {
-        // neither value is shown: a mistake may have put the secret there
-        let url = Url::parse(&origin)
-            .ok()
-            .filter(request::is_for_us)
-            .filter(|url| url.path() == "/" && url.query().is_none());
-        let header = HeaderName::from_bytes(name.as_bytes()).ok();
-        match (url, header) {
-            (Some(origin), Some(name)) => Ok(Self { origin, name, provider }),
-            (None, _) => Err(unfit("credential", &format_args!("for this origin"), "one such as `https://host:port`")),
-            (_, None) => Err(unfit("credential", &format_args!("in this header"), "a header's name")),
-        }
+impl Ring {
+    fn new((origin, keyring): (String, Keyring)) -> Result<Self, ConfigError> {
+        let is_origin = |url: &Url| request::is_for_us(url) && url.path() == "/" && url.query().is_none();
+        // the value is not shown: a mistake may have put the secret there
+        let refused = || unfit("credential", &format_args!("for this origin"), "one such as `https://host:port`");
+        let origin = Url::parse(&origin).ok().filter(is_origin).ok_or_else(refused)?;
+        Ok(Self { origin, keyring })
     }
 
-    /// Adds it to what it is for.
-    pub(super) fn add(&self, outgoing: &mut reqwest::Request) -> Result<(), RequestError> {
-        let is_for_it = self.origin.origin() == outgoing.url().origin();
-        if is_for_it && !outgoing.headers().contains_key(&self.name) {
-            let mut value =
-                HeaderValue::try_from((self.provider)()).map_err(|_| RequestError::Invalid { what: "a credential" })?;
-            value.set_sensitive(true);
-            outgoing.headers_mut().insert(self.name.clone(), value);
-        }
-        Ok(())
+    pub(super) fn is_for(&self, url: &Url) -> bool {
+        self.origin.origin() == url.origin()
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod again;
 mod ends;
+mod heard;
 mod runs;
 mod secrets;
 mod wire;

@@ -1,10 +1,11 @@
 //! Turns of a quota against a checker that knows nothing of them: it has a list of what was sent and when, and counts.
 //!
 //! A seed draws a world (limits, and which of cancellations, pauses, changes of the limits, held permits, people who do
-//! not come when they are called, and refusals exist in it), and then what happens in it. Time is a number. Whoever is
+//! not come when they are called, refusals, prices and charges exist in it), and then what happens in it. Time is a number. Whoever is
 //! woken, or whose time it is to look, looks; so a timer tick is zero here.
 //!
-//! Checked: no window and no bucket ever holds more than it may (R1), also round changes of the limits (R6); nothing
+//! Checked: no window and no bucket ever holds more than it may (R1), also round changes of the limits (R6), and if it
+//! was overdrawn by a charge, then by nothing that was granted after that; nothing
 //! starts in a pause (R5); first come, first served (R3); who could go by the checker's count has gone (R2); and when
 //! nothing new comes, everybody who looks is served, whoever does not (no hostages).
 //!
@@ -26,6 +27,7 @@ use std::time::Duration;
 use super::{
     super::{
         limits::{Shape, Spec},
+        price::{PARTS, Price},
         refusals::Refusals,
         sends::{Unit, Units},
     },
@@ -33,6 +35,7 @@ use super::{
 };
 
 const MS: u64 = 1_000_000;
+const ONE: Units = Units { calls: 1, keys: 1 };
 
 struct Dice(u64);
 
@@ -76,6 +79,19 @@ struct Sent {
     /// How many changes there had been when it was granted, and when it was sent.
     epoch: usize,
     left: usize,
+    /// How many charges there had been when it was granted.
+    charges: usize,
+    /// It is a charge itself.
+    is_charge: bool,
+}
+
+/// A permit that was granted and not spent.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    units: Units,
+    price: Price,
+    epoch: usize,
+    charges: usize,
 }
 
 #[derive(Debug)]
@@ -99,6 +115,9 @@ struct Faults {
     hold: bool,
     refuse: bool,
     extreme: bool,
+    /// Loads cost more than one call, and it turns out that they have cost more than that.
+    price: bool,
+    charge: bool,
     /// Limits change so often that what is replaced is merged, to the safe side.
     flurry: bool,
 }
@@ -113,7 +132,8 @@ struct World {
     rules: Vec<Rule>,
     epoch: usize,
     sent: Vec<Sent>,
-    held: Vec<(Units, usize)>,
+    held: Vec<Held>,
+    charges: usize,
     paused: u64,
     served: Vec<usize>,
     log: Vec<(u64, usize, u64)>,
@@ -144,6 +164,8 @@ impl World {
             refuse: may(4),
             extreme: may(12),
             flurry: may(20),
+            price: may(3),
+            charge: may(3),
         };
         let refusals = Refusals::new(Duration::from_millis(1), Duration::from_millis(20), Duration::MAX, seed);
         let turns = Turns::new(&[], refusals, Duration::MAX);
@@ -157,6 +179,7 @@ impl World {
             epoch: 0,
             sent: Vec::new(),
             held: Vec::new(),
+            charges: 0,
             paused: 0,
             served: Vec::new(),
             log: Vec::new(),
@@ -209,14 +232,18 @@ impl World {
                 assert_eq!(place, None);
                 self.log.push((now, who, units.keys));
                 self.served.push(who);
+                let mut held = Held { units, price: Price::ONE, epoch: self.epoch, charges: self.charges };
                 match ask {
-                    Ask::Units(asked) => assert_eq!(units, Units { calls: asked.into(), keys: asked.into() }),
-                    Ask::Load(keys) => assert!(units.calls == 1 && (1..=keys).contains(&units.keys)),
+                    Ask::Units(asked) => assert_eq!(units, asked),
+                    Ask::Load { keys, price } => {
+                        assert!(units.calls == price.of(units.keys) && (1..=keys).contains(&units.keys));
+                        held.price = price;
+                    }
                 }
-                if matches!(ask, Ask::Load(_)) && self.faults.hold && self.dice.one_in(2) {
-                    self.held.push((units, self.epoch));
+                if matches!(ask, Ask::Load { .. }) && self.faults.hold && self.dice.one_in(2) {
+                    self.held.push(held);
                 } else {
-                    self.spend(units, units, self.epoch);
+                    self.spend(held, units);
                 }
             }
             Told::Wait { looks, earliest } => {
@@ -226,28 +253,41 @@ impl World {
                 self.people[who] = Some(person);
             }
             Told::TooMany { .. } => {
-                assert!(matches!(ask, Ask::Units(n) if self.active().any(|rule| u64::from(n) > rule.size)), "R11");
+                let least = match ask {
+                    Ask::Units(units) => units,
+                    Ask::Load { price, .. } => Units { calls: price.of(1), keys: 1 },
+                };
+                assert!(self.active().any(|rule| least.of(rule.unit) > rule.size), "R11");
             }
             Told::Paused(_) => panic!("every pause is waited for here"),
         }
     }
 
-    fn spend(&mut self, granted: Units, units: Units, epoch: usize) {
+    fn spend(&mut self, held: Held, units: Units) {
+        let Held { units: granted, epoch, charges, .. } = held;
         if units != Units::NONE {
-            self.sent.push(Sent { at: self.now, units, epoch, left: self.epoch });
+            self.sent.push(Sent { at: self.now, units, epoch, left: self.epoch, charges, is_charge: false });
         }
         let now = self.now;
         self.event(|turns, rest| turns.spend(granted, units, now, rest));
+    }
+
+    fn charge(&mut self, units: Units) {
+        let (at, epoch, charges) = (self.now, self.epoch, self.charges);
+        self.sent.push(Sent { at, units, epoch, left: epoch, charges, is_charge: true });
+        self.charges += 1;
+        self.event(|turns, rest| turns.charge(units, at, rest));
     }
 
     fn active(&self) -> impl Iterator<Item = &Rule> {
         self.rules.iter().filter(|rule| rule.ends > self.now)
     }
 
-    /// How much counts for a rule before anything else is sent now.
-    fn used(&self, rule: &Rule, until: usize) -> f64 {
+    /// How much counts for a rule before anything else is sent now, with so many of the charges.
+    fn used(&self, rule: &Rule, until: usize, charges: usize) -> f64 {
+        let sent = self.sent[..until].iter().filter(|sent| !sent.is_charge || sent.charges < charges);
         if rule.window {
-            let sent = self.sent[..until].iter().filter(|sent| sent.at.saturating_add(rule.time) > self.now);
+            let sent = sent.filter(|sent| sent.at.saturating_add(rule.time) > self.now);
             return sent.map(|sent| sent.units.of(rule.unit)).sum::<u64>() as f64;
         }
         // a bucket holds what was in it when the rule came, at most as much as fits
@@ -256,7 +296,7 @@ impl World {
             *level = f64::max(0.0, *level - (time - at) as f64 / rule.time as f64);
             at = time;
         };
-        for sent in &self.sent[..until] {
+        for sent in sent {
             if sent.left >= rule.from && !since {
                 to(&mut level, rule.since);
                 (level, since) = (level.min(rule.size as f64), true);
@@ -308,19 +348,22 @@ impl World {
             return; // what is kept for others, or what was learned, the checker does not know
         }
         let units = match first.ask {
-            Ask::Units(units) => Units { calls: units.into(), keys: units.into() },
-            Ask::Load(keys) => {
-                let fits = self.active().filter(|rule| rule.unit == Unit::Keys).map(|rule| rule.size).min();
-                Units { calls: 1, keys: keys.min(fits.unwrap_or(u64::MAX)) }
+            Ask::Units(units) => units,
+            Ask::Load { keys, price } => {
+                let least = |unit| self.active().filter(|rule| rule.unit == unit).map(|rule| rule.size).min();
+                let (calls, most) = (least(Unit::Calls).unwrap_or(u64::MAX), least(Unit::Keys).unwrap_or(u64::MAX));
+                let keys = (1..=keys.min(most)).rev().find(|keys| price.of(*keys) <= calls).unwrap_or(1);
+                Units { calls: price.of(keys), keys }
             }
         };
-        let held = self.held.iter().fold(Units::NONE, |sum, (units, _)| sum.and(*units));
+        let held = self.held.iter().fold(Units::NONE, |sum, held| sum.and(held.units));
         // a bucket's instants are rounded up to whole nanoseconds
         let holds = |rule: &&Rule| rule.ends.saturating_add(if rule.window { 0 } else { 2 }) > self.now;
         let room = self.rules.iter().filter(holds).all(|rule| {
             let asked = units.and(held).of(rule.unit) as f64;
             let rounding = if rule.window { 0.0 } else { 1e-6 + 2.0 / rule.time as f64 };
-            units.of(rule.unit) == 0 || self.used(rule, self.sent.len()) + asked <= rule.size as f64 - rounding
+            units.of(rule.unit) == 0
+                || self.used(rule, self.sent.len(), self.charges) + asked <= rule.size as f64 - rounding
         });
         assert!(
             !room,
@@ -348,14 +391,24 @@ impl World {
         (!all.is_empty()).then(|| self.dice.of(&all))
     }
 
+    fn price(&mut self) -> Price {
+        if !self.faults.price {
+            return Price::ONE;
+        }
+        Price::new(self.dice.roll(4) * PARTS, self.dice.of(&[0, 20_000, PARTS / 2, PARTS, 3 * PARTS]))
+    }
+
     fn step(&mut self) {
         let now = self.now;
-        match self.dice.roll(14) {
+        match self.dice.roll(15) {
             0..=4 => {
                 let ask = match self.dice.roll(6) {
-                    0..=2 => Ask::Units(1),
-                    3 => Ask::Units(1 + self.dice.roll(7) as u32),
-                    _ => Ask::Load(1 + self.dice.roll(9)),
+                    0..=2 => Ask::Units(ONE),
+                    3 => {
+                        let units = 1 + self.dice.roll(7);
+                        Ask::Units(Units { calls: units, keys: if self.faults.price { 0 } else { units } })
+                    }
+                    _ => Ask::Load { keys: 1 + self.dice.roll(9), price: self.price() },
                 };
                 for _ in 0..=self.dice.roll(3) {
                     self.people.push(Some(Person {
@@ -405,12 +458,17 @@ impl World {
                     self.event(|turns, rest| turns.succeeded(now, rest));
                 }
             }
+            14 if self.faults.charge => {
+                let most = self.dice.of(&[1, 4, 30]);
+                let units = Units { calls: self.dice.roll(most + 1), keys: 0 };
+                self.charge(units);
+            }
             _ if !self.held.is_empty() => {
                 let held = self.dice.roll(self.held.len() as u64) as usize;
-                let (granted, epoch) = self.held.swap_remove(held);
-                let keys = self.dice.roll(granted.keys + 1);
-                let sent = if keys == 0 { Units::NONE } else { Units { calls: 1, keys } };
-                self.spend(granted, sent, epoch);
+                let held = self.held.swap_remove(held);
+                let keys = self.dice.roll(held.units.keys + 1);
+                let sent = Units { calls: held.price.of(keys), keys };
+                self.spend(held, if keys == 0 { Units::NONE } else { sent });
             }
             _ => {}
         }
@@ -421,12 +479,17 @@ impl World {
     fn check(&mut self) -> usize {
         let mut checked = 0;
         for rule in self.rules.clone() {
+            let mut charges = 0; // those that whoever was granted last knew of
             for (number, sent) in self.sent.clone().into_iter().enumerate() {
-                if sent.epoch < rule.from || sent.at >= rule.ends {
-                    continue; // granted before the rule came, or after it ended
+                if sent.is_charge {
+                    continue; // nobody was asked
+                }
+                charges = charges.max(sent.charges);
+                if sent.epoch < rule.from || sent.at >= rule.ends || sent.units.of(rule.unit) == 0 {
+                    continue; // granted before the rule came, after it ended, or nothing to it
                 }
                 self.now = sent.at;
-                let used = self.used(&rule, number) + sent.units.of(rule.unit) as f64;
+                let used = self.used(&rule, number, charges) + sent.units.of(rule.unit) as f64;
                 assert!(used <= rule.size as f64 + 1e-6, "R1: {used} at {} under {rule:?}", sent.at);
                 checked += 1;
             }
@@ -437,8 +500,8 @@ impl World {
     /// Nothing new comes, and everybody who looks is served.
     fn end(&mut self) {
         self.faults.hold = false;
-        for (granted, _) in std::mem::take(&mut self.held) {
-            self.spend(granted, Units::NONE, 0);
+        for held in std::mem::take(&mut self.held) {
+            self.spend(held, Units::NONE);
         }
         self.settle();
         if self.faults.extreme {
@@ -510,7 +573,7 @@ fn p08_who_is_called_and_does_not_come_is_overtaken_and_has_his_place_again() {
     let (mut turns, mut rest) = (turns(&[window(1, 100 * MS)]), rest());
     let mut places = [None; 4];
     let mut ask =
-        |turns: &mut Turns<usize>, who: usize, at| turns.ask(&mut places[who], Ask::Units(1), who, at, &mut rest);
+        |turns: &mut Turns<usize>, who: usize, at| turns.ask(&mut places[who], Ask::Units(ONE), who, at, &mut rest);
     let grace = nanos(GRACE);
     let Told::Granted(units) = ask(&mut turns, 0, 0) else { panic!() };
     turns.spend(units, units, 0, &mut self::rest());
@@ -525,4 +588,42 @@ fn p08_who_is_called_and_does_not_come_is_overtaken_and_has_his_place_again() {
     assert!(matches!(ask(&mut turns, 1, 202 * MS + grace), Told::Wait { looks, .. } if looks == 300 * MS + grace));
     assert!(matches!(ask(&mut turns, 3, 300 * MS + grace), Told::Wait { .. }));
     assert!(matches!(ask(&mut turns, 1, 300 * MS + grace), Told::Granted(_)));
+}
+
+/// A charge overdraws, whoever was called and has not come waits for it, and a permit that is out does not.
+#[test]
+fn p15_r01_a_charge_overdraws_and_is_waited_for_by_all_who_were_not_granted_yet() {
+    let mut turns = turns(&[window(10, 100 * MS)]);
+    let (mut places, mut rest) = ([None; 3], rest());
+    let load = Ask::Load { keys: 50, price: Price::new(4 * PARTS, 0) };
+    let mut ask = |turns: &mut Turns<usize>, who: usize, at| turns.ask(&mut places[who], load, who, at, &mut rest);
+    let Told::Granted(out) = ask(&mut turns, 0, 0) else { panic!() };
+    assert_eq!(out, Units { calls: 4, keys: 50 });
+    let Told::Granted(sent) = ask(&mut turns, 1, 0) else { panic!() };
+    turns.spend(sent, sent, 0, &mut self::rest());
+    assert!(matches!(ask(&mut turns, 2, 0), Told::Wait { .. }), "2 are left");
+    turns.charge(Units { calls: 21, keys: 0 }, 10 * MS, &mut self::rest());
+    turns.spend(out, out, 20 * MS, &mut self::rest()); // 29 of 10 by now
+    let Told::Wait { looks, .. } = ask(&mut turns, 2, 20 * MS) else { panic!() };
+    assert_eq!(looks, 110 * MS, "when the charge leaves, 4 are left");
+    assert!(matches!(ask(&mut turns, 2, 110 * MS), Told::Granted(_)));
+}
+
+/// Loads with a price are made smaller until they fit, and what cannot fit is an error at once.
+#[test]
+fn r11_a_price_makes_a_load_smaller_or_is_an_error() {
+    let (mut turns, mut rest) = (turns(&[window(10, 100 * MS)]), rest());
+    let mut ask = |turns: &mut Turns<usize>, price| {
+        let (mut place, load) = (None, Ask::Load { keys: 50, price });
+        let told = turns.ask(&mut place, load, 0, 0, &mut rest);
+        turns.leave(&mut place, 0, &mut rest);
+        if let Told::Granted(units) = told {
+            turns.spend(units, Units::NONE, 0, &mut rest);
+        }
+        told
+    };
+    let each = |fixed, each| Price::new(fixed * PARTS, each * PARTS);
+    assert_eq!(ask(&mut turns, each(4, 2)), Told::Granted(Units { calls: 10, keys: 3 }));
+    assert_eq!(ask(&mut turns, each(10, 0)), Told::Granted(Units { calls: 10, keys: 50 }));
+    assert_eq!(ask(&mut turns, each(9, 2)), Told::TooMany { most: 10 });
 }

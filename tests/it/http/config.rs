@@ -1,6 +1,6 @@
 //! The configuration: its layout, and what it says when something is wrong.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use multiget::{
     HttpLoader,
@@ -82,14 +82,14 @@ ok = [200, 203, 206, 207]
 all_missing = []
 bisect  = [400, 404]
 single_404 = "missing"
-remember = "0s"
+remember = "5m"
 limited = [429]
 auth    = [401]
 
 [quota]
-scope   = "host+credential"
+scope   = "host+credential+header:X-RateLimit-Bucket"
 windows = [{ n = 100, per = "60s", burst = 20, unit = "request" }, { n = 8000, per = "10m", unit = "key" }]
-cost    = "request"
+cost    = "1 + 0.02*keys"
 dialect = "auto"
 retry   = { attempts = 4, budget = 0.2, base = "250ms", throttle_base = "1s", cap = "20s", jitter = "full", max_server_wait = "5m" }
 "#;
@@ -130,13 +130,106 @@ fn the_defaults_are_those_of_the_table() {
         (vec![200, 203, 206, 207], vec![429], vec![401])
     );
     assert_eq!((config.quota.retry.attempts, &*config.quota.dialect), (4, "auto"));
-    // from here on every table of the documentation: field, type, default, meaning
-    let docs = include_str!("../../../src/docs/api.md");
-    for (section, fields) in toml::from_str::<Value>(ALL).unwrap().as_object().unwrap() {
-        for field in fields.as_object().unwrap().keys() {
-            assert!(docs.contains(&format!("| `{field}` |")), "{section}.{field} is not in the table");
+}
+
+const DOCS: &str = include_str!("../../../src/docs/api.md");
+
+/// The rows of the tables of fields, by section: field and default.
+fn documented() -> BTreeMap<String, BTreeMap<String, String>> {
+    let fields = DOCS.split_once("# Every field").unwrap().1.split_once("\n## Costs").unwrap().0;
+    let (mut tables, mut section) = (BTreeMap::<_, BTreeMap<_, _>>::new(), String::new());
+    for line in fields.lines() {
+        if let Some(name) = line.strip_prefix("`[").and_then(|line| line.strip_suffix("]`")) {
+            name.clone_into(&mut section);
+        }
+        let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+        if let Some(field) = cells.next().and_then(|cell| cell.strip_prefix('`')?.strip_suffix('`')) {
+            let (kind, default, meaning) = (cells.next(), cells.next(), cells.next());
+            if let (Some(kind), Some(default), Some(meaning)) = (kind, default, meaning) {
+                assert!(!kind.is_empty() && !meaning.is_empty(), "{line}");
+                tables.entry(section.clone()).or_default().insert(field.to_owned(), default.to_owned());
+            }
         }
     }
+    tables
+}
+
+/// The fields that the model itself knows at a pointer: it lists them when it is given one that there is not.
+fn known(pointer: &str, list: bool) -> Vec<String> {
+    let mut value = if list { json!([{ "no such field": 1 }]) } else { json!({ "no such field": 1 }) };
+    for name in pointer.rsplit('/').filter(|name| !name.is_empty()) {
+        value = json!({ name: value });
+    }
+    let error = serde_json::from_value::<HttpConfig>(value).unwrap_err().to_string();
+    let fields = error.split_once("expected").unwrap_or_else(|| panic!("{pointer}: {error}")).1;
+    fields.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_field_of_the_model_is_in_the_table_and_every_row_is_a_field() {
+    let tables = documented();
+    let sections = ["request", "request/encode", "limits", "response", "status", "quota"];
+    for section in sections {
+        let mut fields = known(section, false);
+        fields.sort();
+        let rows: Vec<_> = tables[&section.replace('/', ".")].keys().cloned().collect();
+        assert_eq!(rows, fields, "[{section}]");
+    }
+    assert_eq!(tables.len(), sections.len());
+    let mut top = known("", false);
+    top.sort();
+    assert_eq!(top, ["limits", "quota", "request", "response", "status"]);
+    // what is smaller than a section is named where it is used
+    let lists =
+        ["response/alias", "response/errors", "response/unprocessed", "response/fatal", "response/missing_when"];
+    let tables = ["request/timeout", "quota/retry", "response/next"];
+    for (pointer, list) in lists.map(|at| (at, true)).into_iter().chain(tables.map(|at| (at, false))) {
+        let fields = known(pointer, list);
+        assert!(fields.len() > 1, "{pointer}");
+        for field in fields {
+            let said = [format!("`{field}`"), format!("`{field} = "), format!(", {field} = ")];
+            assert!(said.iter().any(|said| DOCS.contains(said)), "{pointer}/{field} is not in the documentation");
+        }
+    }
+    assert_eq!(known("quota/windows", true), ["n", "per", "burst", "unit"]);
+}
+
+/// Whoever writes down the defaults of the table changes nothing.
+#[test]
+fn the_defaults_of_the_table_are_those_of_the_model() {
+    let shown = |config: &HttpConfig| {
+        let HttpConfig { request, limits, response, status, quota, .. } = config;
+        let own = (&request.method, &request.path, request.idempotent, &request.query_safe);
+        format!("{own:?} {:?} {:?} {limits:?} {response:?} {status:?} {quota:?}", request.timeout, request.encode)
+    };
+    let expected = shown(&HttpConfig::default());
+    let mut written = 0;
+    for (section, fields) in documented() {
+        for (field, default) in fields {
+            let Some(text) = default.split_once('`').and_then(|(_, rest)| rest.split_once('`')).map(|rest| rest.0)
+            else {
+                assert!(
+                    ["none", "what the batcher says", "null is missing", "see below"].contains(&&*default),
+                    "{default}"
+                );
+                continue;
+            };
+            let text = if text.contains(" = ") { format!("{{ {text} }}") } else { text.to_owned() };
+            let config = HttpConfig::from_toml(&format!("[{section}]\n{field} = {text}"));
+            let config = config.unwrap_or_else(|error| panic!("{section}.{field}: {error}"));
+            // of these two there is no default in the model, as it depends
+            if !["item_missing", "unaccounted"].contains(&&*field) {
+                assert_eq!(shown(&config), expected, "{section}.{field} = {text}");
+            }
+            written += 1;
+        }
+    }
+    assert!(written >= 29, "{written}");
+    let row = DOCS.lines().find(|line| line.starts_with("| `retry` |")).unwrap();
+    let retry: Vec<_> = row.split('`').filter(|part| part.contains(" = ")).collect();
+    assert_eq!(retry.len(), 7);
+    let config = HttpConfig::from_toml(&format!("[quota.retry]\n{}", retry.join("\n"))).unwrap();
+    assert_eq!(shown(&config), expected);
 }
 
 fn refused(change: impl FnOnce(&mut Value)) -> String {
@@ -226,9 +319,25 @@ fn p20_every_bad_value_names_its_field_and_what_is_accepted() {
         ("/response/next", json!({ "cursor": "/c" }), "response.next", "`param`"),
         ("/status", json!({ "ok": [99] }), "status.ok", "100 to 599"),
         ("/status", json!({ "bisect": [200] }), "status.ok", "in one list"),
-        ("/status", json!({ "remember": "5m" }), "status.remember", "a store"),
+        ("/status", json!({ "remember": "-5m" }), "status", "a time such as"),
         ("/quota", json!({ "scope": "everything" }), "quota.scope", "`host+credential`"),
-        ("/quota", json!({ "cost": "header:X-Cost" }), "quota.cost", "`request` or `key`"),
+        ("/quota", json!({ "scope": "host+credential+header:" }), "quota.scope", "`host+credential+header:X-"),
+        ("/quota", json!({ "scope": "host+credential+X-Bucket" }), "quota.scope", "`host+credential+header:X-"),
+        ("/quota", json!({ "cost": "keys/2" }), "quota.cost", "`1 + 0.02*keys`"),
+        ("/quota", json!({ "cost": "header:X Cost" }), "quota.cost", "`header:X-Cost`"),
+        ("/quota", json!({ "cost": "pointer:cost" }), "quota.cost", "`pointer:/at/the/cost`"),
+        (
+            "/quota",
+            json!({ "cost": "10 + keys", "windows": [{ "n": 10, "per": "1s" }] }),
+            "quota.cost",
+            "at most 10 for one key",
+        ),
+        (
+            "/quota",
+            json!({ "cost": "bytes", "windows": [{ "n": 10, "per": "1s" }] }),
+            "quota.windows",
+            "bytes of a request beside its keys",
+        ),
         ("/quota", json!({ "dialect": "githup" }), "dialect", "github"),
         ("/quota", json!({ "windows": [{ "n": 0, "per": "1s" }] }), "quota", "1 or more"),
         ("/quota", json!({ "windows": [{ "n": 5 }] }), "quota", "per"),

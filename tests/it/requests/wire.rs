@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use multiget::requests::{Item, Request, RequestError, Requests, RequestsBuilder};
+use multiget::{
+    http::{Credential, Secret},
+    requests::{Item, Request, RequestError, Requests, RequestsBuilder},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -275,7 +278,7 @@ async fn p16_h16_redirects_are_followed_within_the_origin_and_only_if_it_is_said
     .await;
     let builder = |redirects| {
         let builder = Requests::builder().redirects(redirects);
-        builder.credential(url.clone(), "authorization", || "a secret".into())
+        builder.credential(url.clone(), Credential::header("authorization", Secret::new("a secret")).unwrap())
     };
     let status = |item: &Item| item.result.as_ref().map_or_else(RequestError::status, |ok| Some(ok.status())).unwrap();
     let at = |path: &str| Request::get(&url).segment(path).secret("x-api-key", "another");

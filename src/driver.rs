@@ -90,7 +90,7 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let ready = {
+    let mut ready = {
         let mut ready = pin!(driver.ready());
         // Cancel: if we stop here, `driver` answers what is queued with `Aborted`.
         poll_fn(|cx| match caught(|| ready.as_mut().poll(cx)) {
@@ -99,7 +99,8 @@ where
         })
         .await
     };
-    match ready {
+    // by reference, as to move it would be to have it twice in the task
+    match &mut ready {
         Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
         Some(None) => {}
         None => {
@@ -138,14 +139,14 @@ where
     /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
     async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
         loop {
-            let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
+            // Cancel: the slot, once taken, goes back with the driver's name.
+            let (reason, asked) = self.policy_and_slot().await?;
             let gated = !self.shared.settings.gates.is_empty();
-            let asked = if gated { self.shared.now() } else { 0 };
             let early =
                 if broken!("sealed before the gate") { self.shared.lock().sealable(asked).0 } else { usize::MAX };
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
             let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
-            let (limit, now) = (self.shared.limit(), self.shared.now());
+            let (limit, now) = (self.shared.limit(), if gated { self.shared.now() } else { asked });
             let sealed = self.shared.event(None, |queue, _| {
                 queue.set_limit(limit);
                 queue.seal(self.generation, now, most, reason)
@@ -158,7 +159,8 @@ where
         }
     }
 
-    async fn policy_and_slot(&self) -> Option<Reason> {
+    /// Says when it was so, too.
+    async fn policy_and_slot(&self) -> Option<(Reason, u64)> {
         let dispatch = &self.shared.settings.dispatch;
         let mut watch = Watch::default();
         let mut seen = None; // the first key, and since when by our own clock
@@ -180,15 +182,15 @@ where
             view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
             let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
             let decision = match view.moment.keys {
-                _ if view.nested => return Some(Reason::Nested), // needs no slot
-                0 => Decision::Wait,                             // for a key to ripen
+                _ if view.nested => return Some((Reason::Nested, now)), // needs no slot
+                0 => Decision::Wait,                                    // for a key to ripen
                 _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
             };
             let ripens = view.ripens.map(Duration::from_nanos);
             match decision {
                 Decision::Leave(reason) => {
                     if self.shared.lock().drive.take_slot(self.generation) {
-                        return Some(reason);
+                        return Some((reason, now));
                     }
                 }
                 Decision::NextPass => {

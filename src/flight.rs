@@ -69,7 +69,7 @@ where
         Self { shared, sealed, sealed_at, gated, landed: false }
     }
 
-    pub(crate) async fn fly(mut self, permits: Vec<Permit>) {
+    pub(crate) async fn fly(&mut self, permits: &mut Vec<Permit>) {
         let all = Piece::All(self.sealed.keys.len());
         // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
         let (outcomes, now) = self.load(&all, permits, self.sealed.reason, self.sealed_at).await;
@@ -86,7 +86,7 @@ where
     pub(crate) async fn load(
         &self,
         piece: &Piece,
-        permits: Vec<Permit>,
+        permits: &mut Vec<Permit>,
         reason: Reason,
         since: u64,
     ) -> (Outcomes<V, E>, u64) {
@@ -116,14 +116,14 @@ where
         (outcomes, now)
     }
 
-    async fn run(&self, piece: &Piece, permits: Vec<Permit>, since: u64) -> End<K, V, E> {
+    async fn run(&self, piece: &Piece, permits: &mut Vec<Permit>, since: u64) -> End<K, V, E> {
         let (loader, sealed) = (&self.shared.loader, &self.sealed);
         let due = || {
             let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
             // `Duration::MAX`: never
             Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
         };
-        let (mut permits, mut load, mut deadline) = (Some(permits), None, None);
+        let (mut begins, mut load, mut deadline) = (true, None, None);
         let deserted = |cx: &Context<'_>| {
             let mut waker = Some(cx.waker().clone());
             let deserted = self.shared.lock().poll_dying(sealed.flight, &mut waker);
@@ -131,12 +131,12 @@ where
             deserted
         };
         let end = poll_fn(|cx| {
-            let begins = permits.is_some();
+            let begins = std::mem::take(&mut begins);
             if !begins && deserted(cx) {
                 return Poll::Ready(End::Deserted);
             }
             let polled = caught(|| {
-                for permit in permits.take().into_iter().flatten() {
+                for permit in permits.drain(..) {
                     permit.spend(piece.len());
                 }
                 let keys = || match piece {

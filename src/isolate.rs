@@ -55,7 +55,7 @@ where
             let permits = self.permits(&mut piece).await; // Cancel: permits are given back.
             let (outcomes, now) = match permits {
                 Ok(None) => continue,
-                Ok(Some(permits)) => {
+                Ok(Some(mut permits)) => {
                     let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX);
                     if piece.len() > most {
                         pieces.push((piece.split_off(most), Arc::clone(&error)));
@@ -63,7 +63,7 @@ where
                     loads -= 1;
                     self.shared.lock().stats.count_load(Reason::Piece, piece.len());
                     let piece = Piece::Some(piece.clone());
-                    self.load(&piece, permits, Reason::Piece, self.shared.now()).await // Cancel: the future of the load is dropped.
+                    self.load(&piece, &mut permits, Reason::Piece, self.shared.now()).await // Cancel: the future of the load is dropped.
                 }
                 Err(end) => {
                     (Outcomes::of(end, &Piece::Some(piece.clone()), &self.sealed, |_| 0, |_| None), self.shared.now())

@@ -39,8 +39,11 @@ impl Pace {
         #[allow(clippy::cast_precision_loss, reason = "an estimate")]
         let new = arrivals.wrapping_sub(self.arrivals) as f64 / MEMORY.as_secs_f64();
         // each weighs e^-x when it is x old, on the average of x from 0 to `passed`: (1 - e^-passed) / passed
-        let spread = if passed > 0.0 { -(-passed).exp_m1() / passed } else { 1.0 };
-        self.rate * (-passed).exp() + new * spread
+        let (decay, spread) = match passed {
+            ..1e-3 => (1.0 - passed, 1.0 - passed / 2.0), // within a millionth
+            _ => ((-passed).exp(), -(-passed).exp_m1() / passed),
+        };
+        self.rate * decay + new * spread
     }
 
     /// A load has answered.

@@ -142,15 +142,23 @@ impl<K, V, E> Answers<K, V, E> {
             }
             Form::Keyed(keyed) => keyed,
         };
+        let is_at = |place: usize, key: &K, hash: u32| {
+            asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
+        };
+        let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_at(*at, key, hash(key))).count();
+        if in_order == len && keyed.len() == len {
+            aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
+            return aligned;
+        }
         aligned.said.resize_with(len, || Said::Absent);
         let mut places = None; // built at the first answer that is not the next key's
         for (next, (key, said)) in keyed.into_iter().enumerate() {
             let hash = hash(&key);
-            let is_it = |&place: &usize| asked(place).is_some_and(|(its, its_hash)| its_hash == hash && *its == key);
-            let place = if is_it(&next) {
+            let place = if next < in_order || next > in_order && is_at(next, &key, hash) {
                 Some(next)
             } else {
-                places.get_or_insert_with(|| index(len, &asked)).find(spread(hash), is_it).copied()
+                let places = places.get_or_insert_with(|| index(len, &asked));
+                places.find(spread(hash), |&place| is_at(place, &key, hash)).copied()
             };
             match place.and_then(|place| aligned.said.get_mut(place)) {
                 None => aligned.foreign = aligned.foreign.saturating_add(1),

@@ -21,6 +21,27 @@ pub(crate) struct Chain {
     depth: u32,
 }
 
+/// What is asked inside a flight has this chain, which is not made before.
+#[derive(Clone)]
+pub(crate) enum Lineage {
+    /// Inside this flight and no other.
+    Outermost(Carrier),
+    Inside(Arc<Chain>),
+}
+
+impl Lineage {
+    pub(crate) fn chain(&mut self) -> Arc<Chain> {
+        match self {
+            Self::Inside(chain) => Arc::clone(chain),
+            Self::Outermost(own) => {
+                let chain = Arc::new(Chain::new(*own, []));
+                *self = Self::Inside(Arc::clone(&chain));
+                chain
+            }
+        }
+    }
+}
+
 impl Chain {
     /// The chain of what is asked inside this flight, which itself is asked inside these.
     pub(crate) fn new<'a>(own: Carrier, outer: impl IntoIterator<Item = &'a Arc<Self>>) -> Self {

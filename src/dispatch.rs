@@ -1,6 +1,6 @@
 //! When a batch leaves: a pure decision over a moment in the queue's life.
 //!
-//! Owns: the policies. Refuses to know: how time passes and who waits (`flight.rs`). What is asked and what is decided
+//! Owns: the policies. Refuses to know: how time passes and who waits (`driver.rs`). What is asked and what is decided
 //! are plain data, so a policy is tested without a runtime.
 //!
 //! Invariants:

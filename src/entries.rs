@@ -14,28 +14,24 @@
 //! 5. `weights` has the sum over the ripe entries that are not nested.
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
-
-use hashbrown::{HashTable, hash_table::Entry as Slot};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     broken::broken,
-    entry::{At, Clock, Entry, Extra, LANES, Lane, List, spread},
+    entry::{At, Clock, Entry, Extra, LANES, Lane, List},
+    index::Index,
     pages::Pages,
     retry::Tries,
     waiters::NONE,
     weights::{Limit, Weight, Weights},
 };
 
-/// The most bytes of the index that stay allocated at rest.
-const INDEX_AT_REST: usize = 24 * 1024;
+#[path = "entries/lanes.rs"]
+mod lanes;
 
 pub(crate) struct Entries<K> {
-    index: HashTable<u32>,
-    pages: Pages<Entry<K>>,
+    index: Index,
+    pages: Pages<Entry<K>, 128>,
     nested: List,
     again: List,
     new: List,
@@ -52,7 +48,7 @@ impl<K> Entries<K> {
     /// `weighed`: keys have weights.
     pub(crate) fn new(weighed: bool) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Index::new(),
             pages: Pages::new(),
             nested: List::EMPTY,
             again: List::EMPTY,
@@ -103,15 +99,6 @@ impl<K> Entries<K> {
         self.weights.fitting(most, LANES.into_iter().flat_map(|lane| self.lane(lane)), limit)
     }
 
-    /// The entries of a lane, oldest first.
-    fn lane(&self, lane: Lane) -> impl Iterator<Item = u32> {
-        let next = |entry: &u32| match self.get(*entry).at {
-            At::Queued { next, .. } => Some(next).filter(|next| *next != NONE),
-            _ => None,
-        };
-        std::iter::successors(Some(self.list(lane).first).filter(|first| *first != NONE), next)
-    }
-
     /// Whether no further key would fit into the next batch.
     #[inline]
     pub(crate) fn is_full(&self, limit: &Limit) -> bool {
@@ -134,22 +121,6 @@ impl<K> Entries<K> {
         self.due = self.new.last;
     }
 
-    const fn list(&self, lane: Lane) -> &List {
-        match lane {
-            Lane::Nested => &self.nested,
-            Lane::Again => &self.again,
-            Lane::New => &self.new,
-        }
-    }
-
-    const fn list_mut(&mut self, lane: Lane) -> &mut List {
-        match lane {
-            Lane::Nested => &mut self.nested,
-            Lane::Again => &mut self.again,
-            Lane::New => &mut self.new,
-        }
-    }
-
     /// The entry of a key. `flown` gives the key at a position of a flight. A panic of `Eq` leaves everything as it
     /// was.
     #[inline]
@@ -157,8 +128,7 @@ impl<K> Entries<K> {
     where
         K: Eq,
     {
-        let is_it = |&entry: &u32| self.get(entry).is(Some(key), hash, &flown);
-        self.index.find(spread(hash), is_it).copied()
+        self.index.find(hash, |number| self.pages.get(number).is_some_and(|entry| entry.is(key, hash, &flown)))
     }
 
     /// Makes an entry for a key, indexed and at the end of the new ones.
@@ -166,13 +136,19 @@ impl<K> Entries<K> {
     pub(crate) fn open(&mut self, key: K, hash: u32, weight: Weight, now: u64) -> u32 {
         let stamp = self.stamp(now);
         let at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: Lane::New };
+        let place = self.index.insert(&self.pages, hash);
         let entry = self.pages.insert(Entry { hash, head: NONE, at });
-        self.index(entry, hash);
+        *place = entry;
         self.weights.set(entry, weight);
         let List { first, last, .. } = self.new;
         let (before, after) = if broken!("starved old keys") { (NONE, first) } else { (last, NONE) };
         self.insert(entry, Lane::New, before, after);
         entry
+    }
+
+    /// Makes room for so many keys more.
+    pub(crate) fn reserve(&mut self, keys: usize) {
+        self.index.reserve(&self.pages, keys);
     }
 
     /// Whether one more new key changes nothing but that it is queued.
@@ -182,44 +158,23 @@ impl<K> Entries<K> {
         self.new.len > 0 && with != limit.keys && !self.weights.are_kept()
     }
 
-    /// Makes an entry as [`Self::open`] does, unless the key has one, and takes the key then. User code runs here, before
-    /// anything is changed.
+    /// The same as [`Self::open`] for one more that is plain, whose key has no entry; with its first waiter.
     #[inline]
-    pub(crate) fn open_new<'a>(
-        &mut self,
-        key: &mut Option<K>,
-        hash: u32,
-        now: u64,
-        flown: impl Fn(u32, u32) -> Option<&'a K>,
-    ) -> Option<u32>
-    where
-        K: Eq + 'a,
-    {
-        let pages = &self.pages;
-        let is_it = |&entry: &u32| pages.get(entry).is_some_and(|entry| entry.is(key.as_ref(), hash, &flown));
-        let rehash = |&other: &u32| spread(pages.get(other).map_or(0, |other| other.hash));
-        let Slot::Vacant(slot) = self.index.entry(spread(hash), is_it, rehash) else { return None };
-        let (Some(stamp), prev) = (self.clock.stamp(now), self.new.last) else { return None };
-        let at = At::Queued { key: key.take()?, prev, next: NONE, stamp, lane: Lane::New };
-        let entry = self.pages.insert(Entry { hash, head: NONE, at });
-        slot.insert(entry);
+    pub(crate) fn append(&mut self, key: K, hash: u32, stamp: u32, waiter: impl FnOnce(u32) -> u32) {
+        let (prev, place) = (self.new.last, self.index.insert(&self.pages, hash));
+        let at = At::Queued { key, prev, next: NONE, stamp, lane: Lane::New };
+        let entry = self.pages.insert_with(|entry| Entry { hash, head: waiter(entry), at });
+        *place = entry;
         if let Some(Entry { at: At::Queued { next, .. }, .. }) = self.pages.get_mut(prev) {
             *next = entry;
         }
         self.new.last = entry;
         self.new.len = self.new.len.saturating_add(1);
-        Some(entry)
-    }
-
-    #[inline]
-    fn index(&mut self, entry: u32, hash: u32) {
-        let pages = &self.pages;
-        self.index.insert_unique(spread(hash), entry, |&other| spread(pages.get(other).map_or(0, |e| e.hash)));
     }
 
     /// Whether gets find this entry.
     pub(crate) fn is_indexed(&self, entry: u32) -> bool {
-        self.index.find(spread(self.get(entry).hash), |&other| other == entry).is_some()
+        self.index.find(self.get(entry).hash, |other| other == entry).is_some()
     }
 
     /// Holds a key that is asked for while the flight that carries it is dying.
@@ -269,7 +224,8 @@ impl<K> Entries<K> {
         self.get_mut(entry).at = At::Parked { key, until };
         self.parked.insert((until, entry));
         if !self.is_indexed(entry) {
-            self.index(entry, self.get(entry).hash);
+            let hash = self.get(entry).hash;
+            *self.index.insert(&self.pages, hash) = entry;
         }
     }
 
@@ -296,179 +252,19 @@ impl<K> Entries<K> {
         any
     }
 
-    // ---- lanes -------------------------------------------------------------------------------------------------
-
-    fn lane_of(&self, entry: u32) -> Lane {
-        match self.extras.get(&entry) {
-            Some(extra) if extra.nested > 0 => Lane::Nested,
-            Some(extra) if extra.tries != Tries::default() => Lane::Again,
-            _ => Lane::New,
-        }
-    }
-
-    /// So many more waiters from inside loads.
-    pub(crate) fn add_nested(&mut self, entry: u32, waiters: usize) {
-        let nested = &mut self.extras.entry(entry).or_default().nested;
-        *nested = nested.saturating_add(waiters);
-        self.change_lane(entry);
-    }
-
-    /// Waiters move here from an entry of the same key, so many of them from inside loads, and bring its attempts along.
-    pub(crate) fn move_extras(&mut self, entry: u32, tries: Tries, nested: usize) {
-        let extra = self.extras.entry(entry).or_default();
-        extra.tries = extra.tries.or_more(tries);
-        self.add_nested(entry, nested);
-    }
-
-    /// A waiter less from inside a load.
-    pub(crate) fn drop_nested(&mut self, entry: u32) {
-        if let Some(extra) = self.extras.get_mut(&entry) {
-            extra.nested = extra.nested.saturating_sub(1);
-            self.change_lane(entry);
-        }
-    }
-
-    fn change_lane(&mut self, entry: u32) {
-        let to = self.lane_of(entry);
-        match self.get(entry).at {
-            At::Queued { lane, stamp, .. } if lane != to => {
-                let key = self.unqueue(entry, At::Flying { flight: NONE, position: NONE });
-                self.get_mut(entry).at = At::Queued { key, prev: NONE, next: NONE, stamp, lane: to };
-                // what was nested was due, and stays so: behind those that are
-                let before = if to == Lane::New { self.due } else { self.list(to).last };
-                let after = *self.next_of(to, before);
-                self.insert(entry, to, before, after);
-                self.due = if to == Lane::New { entry } else { self.due };
-            }
-            _ => {}
-        }
-    }
-
-    #[inline]
-    fn insert(&mut self, entry: u32, to: Lane, before: u32, after: u32) {
-        if let At::Queued { prev, next, .. } = &mut self.get_mut(entry).at {
-            (*prev, *next) = (before, after);
-        }
-        self.firsts = self.firsts.wrapping_add(u64::from(before == NONE && to == Lane::New));
-        *self.next_of(to, before) = entry;
-        *self.prev_of(to, after) = entry;
-        let len = &mut self.list_mut(to).len;
-        *len = len.saturating_add(1);
-        if to != Lane::Nested {
-            self.weights.add(entry);
-        }
-    }
-
-    /// Takes a queued entry out of its lane and hands out its key; the entry stays, at the place it is given.
-    #[inline]
-    pub(crate) fn unqueue(&mut self, entry: u32, at: At<K>) -> K {
-        match std::mem::replace(&mut self.get_mut(entry).at, at) {
-            At::Queued { key, prev, next, lane, .. } => {
-                self.firsts = self.firsts.wrapping_add(u64::from(prev == NONE && lane == Lane::New));
-                *self.next_of(lane, prev) = next;
-                *self.prev_of(lane, next) = prev;
-                if self.due == entry {
-                    self.due = prev; // invariant 3: all before it are due as well
-                }
-                let len = &mut self.list_mut(lane).len;
-                *len = len.saturating_sub(1);
-                if lane != Lane::Nested {
-                    self.weights.subtract(entry);
-                }
-                key
-            }
-            At::Parked { key, until } => {
-                self.parked.remove(&(until, entry));
-                key
-            }
-            At::Flying { .. } | At::Held { .. } => unreachable!("invariant 2: only what is queued is unqueued"),
-        }
-    }
-
-    /// Takes the next entry to be sent out of its lane: its number, its key, its hash and its stamp. It is at this place
-    /// from now on.
-    #[inline]
-    pub(crate) fn pop(&mut self, at: At<K>) -> Option<(u32, K, u32, u32)> {
-        let first = self.first()?;
-        let Entry { hash, at: At::Queued { stamp, .. }, .. } = *self.get(first) else { return None };
-        Some((first, self.unqueue(first, at), hash, stamp))
-    }
-
-    /// The link that leads on from `entry`, or into the lane if there is no such entry.
-    #[inline]
-    fn next_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
-        if entry == NONE {
-            return &mut self.list_mut(lane).first;
-        }
-        match &mut self.get_mut(entry).at {
-            At::Queued { next, .. } => next,
-            _ => unreachable!("invariant 2: links lead to queued entries"),
-        }
-    }
-
-    /// The link that leads back from `entry`, or into the lane from its end.
-    #[inline]
-    fn prev_of(&mut self, lane: Lane, entry: u32) -> &mut u32 {
-        if entry == NONE {
-            return &mut self.list_mut(lane).last;
-        }
-        match &mut self.get_mut(entry).at {
-            At::Queued { prev, .. } => prev,
-            _ => unreachable!("invariant 2: links lead to queued entries"),
-        }
-    }
-
-    #[inline]
-    fn stamp(&mut self, now: u64) -> u32 {
-        if self.ripe() == 0 {
-            self.clock.base = now;
-        }
-        self.clock.stamp(now).unwrap_or_else(|| self.rebase(now))
-    }
-
-    /// For a queue that was never empty for 78 hours: moves `base` on. Keys that are older than 39 hours, which is
-    /// longer than any policy waits, count as 39 hours old.
-    #[cold]
-    fn rebase(&mut self, now: u64) -> u32 {
-        const HALF: u32 = 1 << 31;
-        let base = now.saturating_sub(u64::from(HALF).wrapping_shl(16));
-        let moved = u32::try_from(base.saturating_sub(self.clock.base).wrapping_shr(16)).unwrap_or(u32::MAX);
-        let mut place = self.new.first;
-        while let Some(Entry { at: At::Queued { next, stamp, .. }, .. }) = self.pages.get_mut(place) {
-            *stamp = stamp.saturating_sub(moved);
-            place = *next;
-        }
-        self.clock.base = base;
-        HALF
-    }
-
-    /// How long the oldest new key has been queued; nothing, if the clock went back.
-    pub(crate) fn age(&self, now: u64) -> Duration {
-        match self.pages.get(self.new.first) {
-            Some(Entry { at: At::Queued { stamp, .. }, .. }) => Duration::from_nanos(self.clock.passed(*stamp, now)),
-            _ => Duration::ZERO,
-        }
-    }
-
     /// No get joins this entry any more.
     pub(crate) fn unindex(&mut self, entry: u32) {
-        self.unindex_hash(entry, self.get(entry).hash);
-    }
-
-    #[inline]
-    fn unindex_hash(&mut self, entry: u32, hash: u32) {
-        if let Ok(found) = self.index.find_entry(spread(hash), |&other| other == entry) {
-            found.remove();
-        }
+        self.index.remove(&self.pages, entry, self.get(entry).hash);
     }
 
     #[inline]
     pub(crate) fn remove(&mut self, entry: u32) -> Option<Entry<K>> {
         if broken!("leaked key") {
+            self.get_mut(entry).head = NONE;
             return None;
         }
         let removed = self.pages.remove(entry)?;
-        self.unindex_hash(entry, removed.hash);
+        self.index.remove(&self.pages, entry, removed.hash);
         if !self.extras.is_empty() {
             self.extras.remove(&entry);
         }
@@ -505,10 +301,6 @@ impl<K> Entries<K> {
     pub(crate) fn rest(&mut self) {
         debug_assert!(self.is_empty() && !self.is_due(), "there is no entry at rest");
         self.weights.rest();
-        if self.index.allocation_size() > INDEX_AT_REST {
-            self.index = HashTable::new();
-        } else if self.index.capacity() < self.index.num_buckets().wrapping_shr(3).saturating_mul(7) {
-            drop(self.index.drain()); // wipes the marks of removed keys, which would make it grow
-        }
+        self.index.rest();
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Entry<K> {
 impl<K> Entry<K> {
     /// Whether it is of this key.
     #[inline]
-    pub(crate) fn is<'a>(&self, key: Option<&K>, hash: u32, flown: &impl Fn(u32, u32) -> Option<&'a K>) -> bool
+    pub(crate) fn is<'a>(&self, key: &K, hash: u32, flown: &impl Fn(u32, u32) -> Option<&'a K>) -> bool
     where
         K: Eq + 'a,
     {
@@ -24,7 +24,7 @@ impl<K> Entry<K> {
             At::Queued { key, .. } | At::Parked { key, .. } => Some(key),
             At::Flying { flight, position } | At::Held { flight, position, .. } => flown(*flight, *position),
         };
-        self.hash == hash && known().zip(key).is_some_and(|(known, key)| known == key)
+        self.hash == hash && known().is_some_and(|known| known == key)
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Extra {
 }
 
 /// Times as entries have them: in units of 2¹⁶ ns since `base`, which is when the first key came to an empty queue.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Clock {
     pub(crate) base: u64,
 }
@@ -93,13 +93,13 @@ pub(crate) struct Clock {
 impl Clock {
     /// Rounded down, so that nobody waits longer than set; nothing, 78 hours after `base`.
     #[inline]
-    pub(crate) fn stamp(&self, now: u64) -> Option<u32> {
+    pub(crate) fn stamp(self, now: u64) -> Option<u32> {
         u32::try_from(now.saturating_sub(self.base).wrapping_shr(16)).ok()
     }
 
     /// How long ago a stamp was made, in nanoseconds.
     #[inline]
-    pub(crate) const fn passed(&self, stamp: u32, now: u64) -> u64 {
+    pub(crate) const fn passed(self, stamp: u32, now: u64) -> u64 {
         now.saturating_sub(self.base.saturating_add((stamp as u64).wrapping_shl(16)))
     }
 }

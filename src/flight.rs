@@ -1,25 +1,18 @@
-//! The driver and the load: the part of the engine that waits.
+//! The load: from sealing until the last waiter is told.
 //!
-//! One task is first the queue's driver and then the flight of the batch that it sealed; before it polls the loader
-//! it hands the queue, if keys remain, to a successor. It waits for policy, slot and gate in this order, and whatever
-//! it waits for it holds for the whole queue and for no caller, so callers can come and go.
-//!
-//! Owns: the tasks, the timers, and the one way out of each state, which is a drop guard:
-//! [`Driver`] answers what is queued, [`Flight`] what is in flight, whether they end by return, error, panic, timeout
-//! or because their runtime shuts down. Refuses to know: what is decided under the lock (`queue.rs`).
+//! Owns: one run of the loader, its timer, and the one way out of it, which is a drop guard: [`Flight`] answers what is in
+//! flight, whether it ends by return, error, panic, timeout or because its runtime shuts down. Refuses to know: what is
+//! decided under the lock (`queue.rs`), and what its task waited for before (`driver.rs`).
 //!
 //! Invariants:
-//! 1. Nothing is awaited between the grant of the gate and the first poll of the loader.
 //! 2. The future of a load is dropped before its callers are told.
 //! 3. A guard never spawns.
 
 use std::{
     future::poll_fn,
     hash::Hash,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    pin::pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -27,228 +20,19 @@ use tracing::Instrument;
 
 use crate::{
     broken::broken,
-    dispatch::{Asked, Decision, Watch},
     error::Error,
-    gate::{self, Permit, Want},
+    gate::Permit,
     land::How,
-    reply::{End, Landing, Outcomes, Reply, Same},
+    piece::Piece,
+    reply::{End, Landing, Outcomes, Same},
     retry::Verdict,
     seal::Sealed,
-    shared::{Rest, Shared, State, carry_out},
+    shared::Shared,
     spans,
     stats::Reason,
-    sync::{Handle, Instant, caught, inside, sleep_until, spawn, timeout, unconstrained, yield_now},
+    sync::{Instant, caught, inside, sleep_until, unconstrained},
     waiters::After,
 };
-
-impl<K, V, E> Shared<K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    /// An event that may call for a driver, which is spawned on `runtime`, even if a comparison of keys panics
-    /// half-way.
-    pub(crate) fn event<R>(
-        self: &Arc<Self>,
-        runtime: Option<&Handle>,
-        event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
-    ) -> R {
-        let mut after = After::new();
-        let result = {
-            let mut queue = self.lock();
-            let before = queue.before();
-            let result = catch_unwind(AssertUnwindSafe(|| event(&mut queue, &mut after)));
-            queue.account(before, &mut after);
-            result
-        };
-        self.follow(runtime, after, None);
-        result.unwrap_or_else(|panic| resume_unwind(panic))
-    }
-
-    /// What is left to do after an event at this time, spawning first.
-    #[inline]
-    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>, now: Option<u64>) {
-        if let Some(generation) = after.spawn {
-            let driver = Driver { shared: Arc::clone(self), generation };
-            self.begin_pass(now.unwrap_or_else(|| self.now()));
-            // without a runtime: from inside a driver or a flight, and on the same as that
-            spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
-        }
-        carry_out(after);
-    }
-}
-
-/// The task: driver first, flight then.
-async fn run<K, V, E>(driver: Driver<K, V, E>)
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    let ready = {
-        let mut ready = pin!(driver.ready());
-        // Cancel: if we stop here, `driver` answers what is queued with `Aborted`.
-        poll_fn(|cx| match caught(|| ready.as_mut().poll(cx)) {
-            Some(poll) => poll.map(Some),
-            None => Poll::Ready(None),
-        })
-        .await
-    };
-    match ready {
-        Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
-        Some(None) => {}
-        None => {
-            driver.fail(&Error::Panicked);
-            spans::driver_panicked(&driver.shared.settings.name);
-        }
-    }
-}
-
-/// The one task that waits, for the whole queue, until the next batch may leave.
-struct Driver<K, V, E> {
-    shared: Arc<Shared<K, V, E>>,
-    generation: u64,
-}
-
-impl<K, V, E> Driver<K, V, E> {
-    /// Answers what is queued, if this is still the driver.
-    fn fail(&self, error: &Error<E>) {
-        self.shared.quietly(|queue, after| queue.fail_queued(self.generation, || Reply::Failed(error.clone()), after));
-    }
-}
-
-impl<K, V, E> Drop for Driver<K, V, E> {
-    fn drop(&mut self) {
-        self.shared.end_pass();
-        self.fail(&Error::Aborted);
-    }
-}
-
-impl<K, V, E> Driver<K, V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
-    async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
-        loop {
-            let reason = self.policy_and_slot().await?; // Cancel: the slot, once taken, goes back with the driver's name.
-            let gated = !self.shared.settings.gates.is_empty();
-            let asked = if gated { self.shared.now() } else { 0 };
-            let early =
-                if broken!("sealed before the gate") { self.shared.lock().sealable(asked).0 } else { usize::MAX };
-            let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
-            let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
-            let (limit, now) = (self.shared.limit(), self.shared.now());
-            let sealed = self.shared.event(None, |queue, _| {
-                queue.set_limit(limit);
-                queue.seal(self.generation, now, most, reason)
-            });
-            if let Some(sealed) = sealed {
-                let gated = Duration::from_nanos(if gated { now.saturating_sub(asked) } else { 0 });
-                let shared = Arc::clone(&self.shared);
-                return Some((Flight { shared, sealed, sealed_at: now, gated, landed: false }, permits));
-            }
-        }
-    }
-
-    async fn policy_and_slot(&self) -> Option<Reason> {
-        let dispatch = &self.shared.settings.dispatch;
-        let mut watch = Watch::default();
-        let mut seen = None; // the first key, and since when by our own clock
-        self.shared.end_pass(); // the one in which this was spawned
-        loop {
-            let limit = self.shared.limit();
-            let instant = Instant::now();
-            let now = self.shared.at(instant);
-            let mut view = {
-                let mut queue = self.shared.lock();
-                queue.set_limit(limit);
-                queue.look(self.generation, now)?
-            };
-            let seen = seen.get_or_insert((view.first, instant));
-            if seen.0 != view.first {
-                *seen = (view.first, instant);
-            }
-            // the key may have come by another runtime's clock
-            view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
-            let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
-            let decision = match view.moment.keys {
-                _ if view.nested => return Some(Reason::Nested), // needs no slot
-                0 => Decision::Wait,                             // for a key to ripen
-                _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
-            };
-            let ripens = view.ripens.map(Duration::from_nanos);
-            match decision {
-                Decision::Leave(reason) => {
-                    if self.shared.lock().drive.take_slot(self.generation) {
-                        return Some(reason);
-                    }
-                }
-                Decision::NextPass => {
-                    self.shared.begin_pass(now);
-                    yield_now().await; // Cancel: `self` ends the pass.
-                    self.shared.end_pass();
-                }
-                Decision::In(wait) => {
-                    // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
-                    timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();
-                }
-                Decision::Wait => match ripens {
-                    Some(ripens) => drop(timeout(ripens, self.rung(view.rings)).await), // Cancel: as above.
-                    None => self.rung(view.rings).await,                                // Cancel: nothing is held.
-                },
-            }
-        }
-    }
-
-    /// Waits until somebody has rung since `rings`, or this is the driver no more.
-    async fn rung(&self, rings: u64) {
-        // Cancel: nothing is held.
-        poll_fn(|cx| {
-            let mut waker = Some(cx.waker().clone());
-            let rung = self.shared.lock().drive.poll_rung(self.generation, Some(rings), &mut waker);
-            drop(waker); // outside the lock
-            if rung { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
-    }
-
-    /// Passes the gates, unless there is nothing to seal any more or a gate refuses. Then the slot is given back.
-    async fn gates(&self) -> Option<Vec<Permit>> {
-        let gates = &self.shared.settings.gates;
-        if gates.is_empty() {
-            return Some(Vec::new());
-        }
-        let want = Want::live(Arc::clone(&self.shared) as Arc<dyn gate::Live>);
-        let mut passed = Box::pin(gate::pass_all(gates, &want)); // boxed, as most batchers have none
-        // Cancel: the future of the gates is dropped, and with it what they had granted.
-        let passed = poll_fn(|cx| {
-            let mut waker = Some(cx.waker().clone());
-            let mut queue = self.shared.lock();
-            let left = queue.drive.poll_rung(self.generation, None, &mut waker) || !queue.can_seal();
-            if left {
-                queue.drive.give_back(self.generation);
-            }
-            drop(queue);
-            drop(waker); // outside the lock
-            if left { Poll::Ready(None) } else { passed.as_mut().poll(cx).map(Some) }
-        })
-        .await?;
-        match passed {
-            Ok(permits) => Some(permits),
-            Err(refused) => {
-                let count = |count: &mut u64| *count = count.saturating_add(1);
-                self.shared.quietly(|queue, _| count(&mut queue.stats.refused));
-                self.fail(&Error::Refused { retry_after: refused.retry_after() });
-                spans::refused(&self.shared.settings.name, &refused);
-                None
-            }
-        }
-    }
-}
 
 /// A batch that has left, until its last waiter is told.
 pub(crate) struct Flight<K: Eq, V, E> {
@@ -281,13 +65,17 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    async fn fly(mut self, permits: Vec<Permit>) {
-        let all: Vec<usize> = (0..self.sealed.keys.len()).collect();
+    pub(crate) const fn new(shared: Arc<Shared<K, V, E>>, sealed: Sealed<K>, sealed_at: u64, gated: Duration) -> Self {
+        Self { shared, sealed, sealed_at, gated, landed: false }
+    }
+
+    pub(crate) async fn fly(mut self, permits: Vec<Permit>) {
+        let all = Piece::All(self.sealed.keys.len());
         // Cancel: the future of the load is dropped first, then `self` answers with `Aborted`.
         let (outcomes, now) = self.load(&all, permits, self.sealed.reason, self.sealed_at).await;
         match outcomes {
             Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => {
-                Box::pin(self.isolate(all, error)).await; // Cancel: as above. Boxed, as it is rare and large.
+                Box::pin(self.isolate(all.positions().collect(), error)).await; // Cancel: as above. Boxed, as it is rare and large.
             }
             outcomes => self.land(all, outcomes, now, true),
         }
@@ -297,7 +85,7 @@ where
     /// now; says when it ended.
     pub(crate) async fn load(
         &self,
-        piece: &[usize],
+        piece: &Piece,
         permits: Vec<Permit>,
         reason: Reason,
         since: u64,
@@ -328,7 +116,7 @@ where
         (outcomes, now)
     }
 
-    async fn run(&self, piece: &[usize], permits: Vec<Permit>, since: u64) -> End<K, V, E> {
+    async fn run(&self, piece: &Piece, permits: Vec<Permit>, since: u64) -> End<K, V, E> {
         let (loader, sealed) = (&self.shared.loader, &self.sealed);
         let due = || {
             let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
@@ -336,20 +124,29 @@ where
             Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
         };
         let (mut permits, mut load, mut deadline) = (Some(permits), None, None);
-        let end = poll_fn(|cx| {
+        let deserted = |cx: &Context<'_>| {
             let mut waker = Some(cx.waker().clone());
             let deserted = self.shared.lock().poll_dying(sealed.flight, &mut waker);
             drop(waker); // outside the lock
-            if deserted {
+            deserted
+        };
+        let end = poll_fn(|cx| {
+            let begins = permits.is_some();
+            if !begins && deserted(cx) {
                 return Poll::Ready(End::Deserted);
             }
             let polled = caught(|| {
                 for permit in permits.take().into_iter().flatten() {
                     permit.spend(piece.len());
                 }
-                let keys = || piece.iter().filter_map(|position| sealed.keys.get(*position)).cloned().collect();
+                let keys = || match piece {
+                    Piece::All(_) => sealed.keys.to_vec(),
+                    Piece::Some(_) => {
+                        piece.positions().filter_map(|position| sealed.keys.get(position)).cloned().collect()
+                    }
+                };
                 let polled =
-                    inside(&sealed.chain, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
+                    inside(&sealed.lineage, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
                 if let Poll::Ready(result) = polled {
                     return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
                 }
@@ -358,7 +155,9 @@ where
                 let Some(deadline) = deadline else { return Poll::Pending };
                 deadline.as_mut().poll(cx).map(|()| End::TimedOut)
             });
-            polled.unwrap_or(Poll::Ready(End::Panicked))
+            let polled = polled.unwrap_or(Poll::Ready(End::Panicked));
+            // who is ready at once needs no bell
+            if begins && polled.is_pending() && deserted(cx) { Poll::Ready(End::Deserted) } else { polled }
         })
         .await; // Cancel: `load` is dropped with this future.
         caught(|| drop(load));
@@ -367,17 +166,23 @@ where
 
     /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
     /// lock released before anyone is woken.
-    pub(crate) fn land(&mut self, piece: Vec<usize>, outcomes: Outcomes<V, E>, now: u64, last: bool) {
+    pub(crate) fn land(&mut self, piece: Piece, outcomes: Outcomes<V, E>, now: u64, last: bool) {
         let shared = &self.shared;
         let circumstances = shared.circumstances(now);
-        let mut landing =
-            Landing::new(piece.clone(), outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
+        let mut positions = piece.positions();
+        let mut landing = Landing::new(piece, outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
         shared.fill(&self.sealed, &mut landing);
-        let (mut positions, mut more) = (piece.into_iter(), true);
+        let mut more = true;
         let how = How { last, now, may_spawn: true };
         while more {
-            more = shared
-                .event(None, |queue, after| queue.land(self.sealed.flight, &mut positions, how, &mut landing, after));
+            let after = After { wake: shared.wakes(), ..After::new() };
+            more = shared.event_with(after, None, |queue, after| {
+                let more = queue.land(self.sealed.flight, &mut positions, how, &mut landing, after);
+                if last && !more {
+                    queue.reuse(std::mem::take(&mut self.sealed.hashes));
+                }
+                more
+            });
         }
         if landing.repeats {
             let mut queue = shared.lock();
@@ -389,7 +194,7 @@ where
     /// Nothing of the batch is left to be told.
     pub(crate) fn leave(&mut self) {
         if !self.landed {
-            self.land(Vec::new(), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
+            self.land(Piece::All(0), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
         }
     }
 }

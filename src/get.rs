@@ -117,20 +117,20 @@ where
     E: Send + Sync + 'static,
 {
     fn start(&mut self, key: K, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        match self.submit(key, cx) {
+        let asks_store = match self.shared.glance(&key) {
+            Glance::Hit(hit) => return self.hit(key, hit, cx),
+            Glance::Miss => false,
+            Glance::Not => self.shared.store.is_some(),
+        };
+        match self.submit(key, asks_store, cx) {
             Ok(()) => Poll::Pending,
             Err(result) => self.answer(result, cx),
         }
     }
 
     /// Waits, or has an answer at once.
-    fn submit(&mut self, key: K, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
+    fn submit(&mut self, key: K, asks_store: bool, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
         let shared = &self.shared;
-        let asks_store = match shared.glance(&key) {
-            Glance::Hit(hit) => return Err(hit),
-            Glance::Miss => false,
-            Glance::Not => shared.store.is_some(),
-        };
         let hash = shared.hash(&key);
         let (now, chain, span) = (shared.asked_at(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
@@ -208,6 +208,17 @@ where
                 Submit::Again { .. } => unreachable!("a get is in no group"),
             }
         }
+    }
+
+    /// The store has it. If other tasks must run first, it is asked anew when they have.
+    #[inline]
+    fn hit(&mut self, key: K, hit: Result<V, Error<E>>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        if pin!(consume_budget()).poll(cx).is_ready() {
+            self.shared.count_hits(1);
+            return Poll::Ready(hit);
+        }
+        self.state = State::New(key);
+        Poll::Pending
     }
 
     /// An answer that did not have to be waited for: a loop of them must let other tasks run.

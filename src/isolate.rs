@@ -14,6 +14,7 @@ use crate::{
     error::Error,
     flight::Flight,
     gate::{self, Live, Permit, Want},
+    piece::Piece,
     reply::{End, Outcomes},
     retry::Verdict,
     shared::Shared,
@@ -25,10 +26,10 @@ use crate::{
 /// Loads that a piece that succeeds pays for.
 const PAYS: usize = 3;
 
-/// A piece of a batch, and the error of the load it comes from.
-type Piece<E> = (Vec<usize>, Arc<E>);
+/// The positions of a piece of a batch, and the error of the load it comes from.
+type Half<E> = (Vec<usize>, Arc<E>);
 
-fn halves<E>(piece: &[usize], error: &Arc<E>) -> [Piece<E>; 2] {
+fn halves<E>(piece: &[usize], error: &Arc<E>) -> [Half<E>; 2] {
     let half = |from: usize| (piece.iter().copied().skip(from).step_by(2).collect(), Arc::clone(error));
     [half(1), half(0)] // the last one is the first to be loaded
 }
@@ -47,7 +48,8 @@ where
         while let Some((mut piece, error)) = pieces.pop() {
             if loads == 0 {
                 let now = self.shared.now();
-                self.land(piece, Outcomes::Whole(Error::Load(error), Verdict::Final), now, pieces.is_empty());
+                let outcomes = Outcomes::Whole(Error::Load(error), Verdict::Final);
+                self.land(Piece::Some(piece), outcomes, now, pieces.is_empty());
                 continue;
             }
             let permits = self.permits(&mut piece).await; // Cancel: permits are given back.
@@ -60,24 +62,29 @@ where
                     }
                     loads -= 1;
                     self.shared.lock().stats.count_load(Reason::Piece, piece.len());
+                    let piece = Piece::Some(piece.clone());
                     self.load(&piece, permits, Reason::Piece, self.shared.now()).await // Cancel: the future of the load is dropped.
                 }
-                Err(end) => (Outcomes::of(end, &piece, &self.sealed, |_| 0, |_| None), self.shared.now()),
+                Err(end) => {
+                    (Outcomes::of(end, &Piece::Some(piece.clone()), &self.sealed, |_| 0, |_| None), self.shared.now())
+                }
             };
             match outcomes {
                 Outcomes::Each(_) => {
                     loads += PAYS;
-                    self.land(piece, outcomes, now, pieces.is_empty());
+                    self.land(Piece::Some(piece), outcomes, now, pieces.is_empty());
                 }
                 Outcomes::Whole(Error::Load(error), Verdict::Isolate) if piece.len() > 1 => {
                     pieces.extend(halves(&piece, &error));
                 }
-                Outcomes::Whole(Error::Load(_), Verdict::Isolate) => self.land(piece, outcomes, now, pieces.is_empty()),
+                Outcomes::Whole(Error::Load(_), Verdict::Isolate) => {
+                    self.land(Piece::Some(piece), outcomes, now, pieces.is_empty());
+                }
                 Outcomes::Whole(..) => {
                     // nothing is to be learnt of single keys any more: all that are left go this way
                     piece.extend(pieces.drain(..).flat_map(|(piece, _)| piece));
                     piece.sort_unstable();
-                    self.land(piece, outcomes, now, true);
+                    self.land(Piece::Some(piece), outcomes, now, true);
                 }
             }
         }

@@ -41,7 +41,7 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
         caught(|| store.get(key)).flatten().map(Stored::into_result)
     }
 
-    /// What the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
+    /// Not counted yet: what the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
     /// or being filled.
     #[inline]
     pub(crate) fn glance(&self, key: &K) -> Glance<V, E> {
@@ -49,10 +49,7 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
             return Glance::Not;
         }
         match self.recall(key) {
-            Some(hit) => {
-                self.count_hits(1);
-                Glance::Hit(hit)
-            }
+            Some(hit) => Glance::Hit(hit),
             None => Glance::Miss,
         }
     }
@@ -125,8 +122,10 @@ where
     /// A load is over: what it found out goes into the store, before anyone is told. Its keys can be joined meanwhile.
     pub(crate) fn fill(&self, sealed: &Sealed<K>, landing: &mut Landing<'_, K, V, E>) {
         let Some(store) = self.store.as_deref().filter(|_| landing.is_of_the_loader()) else { return };
-        for positions in landing.piece.clone().chunks(CHUNK) {
-            let fillers = caught(|| self.lock().begin_filling(sealed.flight, positions)).unwrap_or_default();
+        let mut left = landing.piece.positions();
+        while left.len() > 0 {
+            let positions: Vec<_> = left.by_ref().take(CHUNK).collect();
+            let fillers = caught(|| self.lock().begin_filling(sealed.flight, &positions)).unwrap_or_default();
             let mut filled = Vec::with_capacity(fillers.len());
             for (position, filler) in fillers {
                 if let Some(key) = sealed.keys.get(position) {

@@ -14,7 +14,8 @@ use crate::{
     broken::broken,
     config::Abandon,
     entry::{At, Entry},
-    queue::Queue,
+    piece::Piece,
+    queue::{Flight, Queue},
     retry::Tries,
     stats::Outcome,
     waiters::{After, Answer, NONE},
@@ -83,17 +84,24 @@ impl<K, A: Answer> Queue<K, A> {
         }
         let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
         after.wake.reserve(positions.len().min(CHUNK));
+        let mut told = 0;
         for position in positions.by_ref().take(CHUNK) {
             let Some(entry) = entries.get_mut(position) else { continue };
-            let told = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
-            if told != NONE {
-                self.land_one(flight, position, told, how, fates, after); // else it went with an earlier piece
+            let entry = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
+            if entry != NONE {
+                told = self.land_one(position, entry, how, fates, after).saturating_add(told); // else it went earlier
             }
+        }
+        if told > 0 {
+            self.lose(flight, told);
         }
         self.flight_mut(flight).entries = entries;
         let more = positions.len() > 0;
         if !more && how.last {
-            after.batch = self.flights.remove(flight).map(|flight| flight.keys);
+            if let Some(Flight { keys, entries, .. }) = self.flights.remove(flight) {
+                after.batch = Some(keys);
+                self.reuse(entries);
+            }
             self.rest(after);
         } else if !more {
             self.flight_mut(flight).filling = false;
@@ -101,43 +109,44 @@ impl<K, A: Answer> Queue<K, A> {
         more
     }
 
+    /// Says how many keys of the flight somebody waits for no more: this one, or none.
     #[inline]
     fn land_one(
         &mut self,
-        flight: u32,
         position: usize,
-        entry: u32,
+        number: u32,
         how: How,
         fates: &mut impl Fates<K, A>,
         after: &mut After<K, A>,
-    ) where
+    ) -> usize
+    where
         K: Eq,
     {
-        if how.may_spawn && matches!(self.entries.get(entry).at, At::Held { .. }) {
-            self.entries.requeue(entry, how.now);
-            return self.has_arrived();
+        let entry = self.entries.get(number);
+        let (head, wanted) = (entry.head, entry.head != NONE);
+        if how.may_spawn && matches!(entry.at, At::Held { .. }) {
+            self.entries.requeue(number, how.now);
+            self.has_arrived();
+            return 0;
         }
-        let (wanted, tries) = (self.entries.get(entry).head != NONE, self.entries.tries(entry));
-        if wanted {
-            self.lose_one(flight);
-        }
+        let tries = self.entries.tries(number);
         match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
-            Fate::Again { key, tries, until } => self.ask_again(entry, key, tries, until, after),
+            Fate::Again { key, tries, until } => self.ask_again(number, key, tries, until, after),
             Fate::Tell(answer) => {
-                let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
-                if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(entry) {
+                if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(number) {
                     after.keys.push(key);
                 }
                 self.waiters.tell(head, answer, &mut self.stats, after);
             }
         }
+        wanted.into()
     }
 
-    /// One key less that somebody waits for; a flight nobody waits for is dying, if it is to be.
-    pub(crate) fn lose_one(&mut self, flight: u32) -> bool {
+    /// So many keys less that somebody waits for; a flight nobody waits for is dying, if it is to be.
+    pub(crate) fn lose(&mut self, flight: u32, keys: usize) -> bool {
         let aborts = self.limits.abandon == Abandon::Abort;
         let carrier = self.flight_mut(flight);
-        carrier.wanted = carrier.wanted.saturating_sub(1);
+        carrier.wanted = carrier.wanted.saturating_sub(keys);
         let deserted = carrier.wanted == 0 && aborts && !carrier.landing && !carrier.filling && !carrier.dying;
         carrier.dying |= deserted;
         deserted
@@ -202,6 +211,14 @@ impl<K, A: Answer> Queue<K, A> {
             }
             wanted
         });
+    }
+
+    /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
+    /// yet.
+    pub(crate) fn callers(&self, flight: u32, piece: &Piece, callers: &mut Vec<u64>) {
+        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
+        let entries = piece.positions().filter_map(|position| entries.get(position)).filter(|entry| **entry != NONE);
+        self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
     }
 
     /// How many keys of a piece are still waited for, and what they weigh.

@@ -178,7 +178,7 @@ where
             slots.touch(slot);
             Arc::clone(&slots.pages.get(slot)?.value)
         };
-        Some(Stored::Found(Arc::try_unwrap(value).unwrap_or_else(|shared| V::clone(&shared))))
+        Some(Stored::Found(V::clone(&value)))
     }
 
     fn put(&self, key: K, stored: Stored<V, E>) {

@@ -54,6 +54,8 @@ use crate::{
     weights::{Limit, Weight},
 };
 
+#[path = "queue/ends.rs"]
+mod ends;
 #[path = "queue/fresh.rs"]
 pub(crate) mod fresh;
 
@@ -108,7 +110,7 @@ pub(crate) struct Before {
 pub(crate) struct Queue<K, A> {
     pub(crate) waiters: Waiters<A>,
     pub(crate) entries: Entries<K>,
-    pub(crate) flights: Pages<Flight<K>>,
+    pub(crate) flights: Pages<Flight<K>, 16>,
     fillers: Fillers<K, A>,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
@@ -125,6 +127,8 @@ pub(crate) struct Queue<K, A> {
     pub(crate) repeated: u64,
     pub(crate) granted: u64,
     dice: u64,
+    /// Lists of earlier batches, empty.
+    pub(crate) scratch: Vec<Vec<u32>>,
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -150,6 +154,7 @@ impl<K, A: Answer> Queue<K, A> {
             repeated: 0,
             granted: 0,
             dice: seed,
+            scratch: Vec::new(),
         }
     }
 
@@ -180,12 +185,20 @@ impl<K, A: Answer> Queue<K, A> {
         if self.closed || self.handles == 0 || self.watched || left < 2 || !self.entries.is_plain(&self.limit) {
             return None;
         }
-        let flights = &self.flights;
-        let flown = |flight, position: u32| flights.get(flight)?.keys.get(position as usize);
-        let entry = self.entries.open_new(key, hash, now, flown)?;
+        let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
+        if self.entries.find(key.as_ref()?, hash, flown).is_some() {
+            return None;
+        }
+        let stamp = self.entries.clock.stamp(now)?;
+        let (key, wait) = (key.take()?, wait.take()?);
         self.stats.gets = self.stats.gets.saturating_add(1);
         self.arrivals = self.arrivals.wrapping_add(1);
-        Some(self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait.take()?))
+        let mut cell = NONE;
+        self.entries.append(key, hash, stamp, |entry| {
+            cell = self.waiters.open(entry, wait);
+            cell
+        });
+        Some(cell)
     }
 
     /// A get arrives: it joins, or queues its key, or is refused. [`Self::account`] follows under the same lock.
@@ -372,7 +385,7 @@ impl<K, A: Answer> Queue<K, A> {
             At::Flying { flight, .. } => {
                 let flight = *flight;
                 debug_assert!(self.flights.get(flight).is_some_and(|f| !f.dying && f.wanted > 0), "invariant 7");
-                if self.lose_one(flight) {
+                if self.lose(flight, 1) {
                     after.wake.extend(self.flight_mut(flight).bell.take());
                     self.stats.loads_abandoned = self.stats.loads_abandoned.saturating_add(1);
                 }
@@ -380,92 +393,9 @@ impl<K, A: Answer> Queue<K, A> {
         }
     }
 
-    /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
-    /// yet.
-    pub(crate) fn callers(&self, flight: u32, piece: &[usize], callers: &mut Vec<u64>) {
-        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
-        let entries = piece.iter().filter_map(|position| entries.get(*position)).filter(|entry| **entry != NONE);
-        self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
-    }
-
     pub(crate) fn tell(&mut self, entry: u32, answer: A, after: &mut After<K, A>) {
         let head = std::mem::replace(&mut self.entries.get_mut(entry).head, NONE);
         self.waiters.tell(head, answer, &mut self.stats, after);
-    }
-
-    // ---- ends --------------------------------------------------------------------------------------------------
-
-    /// What is queued now is due.
-    pub(crate) fn flush(&mut self, after: &mut After<K, A>) {
-        self.entries.make_due();
-        if self.entries.queued() > 0 {
-            self.drive.ring(after);
-        }
-    }
-
-    /// Loads that repeat keys that had failed, those that are still to come among them, all others, and a roll of the
-    /// dice from 0 to 1 (`splitmix64`).
-    #[expect(clippy::cast_precision_loss, reason = "53 bits are left")]
-    pub(crate) const fn repeated(&mut self) -> (u64, u64, f64) {
-        self.dice = self.dice.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut roll = self.dice;
-        roll = (roll ^ (roll >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        roll = (roll ^ (roll >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        let roll = ((roll ^ (roll >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-        let repeated = if self.granted > self.repeated { self.granted } else { self.repeated };
-        (repeated, self.numbers.saturating_sub(self.repeated), roll)
-    }
-
-    pub(crate) fn close(&mut self, after: &mut After<K, A>) {
-        self.closed = true;
-        self.flush(after);
-    }
-
-    pub(crate) fn add_handle(&mut self) {
-        self.handles = self.handles.saturating_add(1);
-    }
-
-    /// When the last handle is gone, what is queued, now and later, is due.
-    pub(crate) fn drop_handle(&mut self, after: &mut After<K, A>) {
-        self.handles = self.handles.saturating_sub(1);
-        if self.handles == 0 {
-            self.flush(after);
-        }
-    }
-
-    /// Whether nothing is queued and nothing in flight. If something is, `waker` is woken at the end of it; a waker
-    /// that is not needed is left there to be dropped.
-    pub(crate) fn poll_idle(&mut self, waker: &mut Option<Waker>) -> bool {
-        let idle = self.entries.queued() == 0 && self.flights.is_empty();
-        if !idle && !self.closers.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
-            self.closers.extend(waker.take());
-        }
-        idle
-    }
-
-    pub(crate) fn rest(&mut self, after: &mut After<K, A>) {
-        if self.entries.queued() > 0 || !self.flights.is_empty() {
-            return;
-        }
-        debug_assert!(self.waiters.waiting() == 0, "invariant 8");
-        self.drive.rest(after);
-        after.wake.append(&mut self.closers);
-        self.entries.rest();
-    }
-
-    /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.
-    #[inline]
-    pub(crate) fn rests(&self) -> bool {
-        self.entries.has_none() && (self.fillers.has_none() || broken!("fillers overlooked")) && !self.closed
-    }
-
-    pub(crate) fn stats(&self, now: u64) -> Stats {
-        let mut stats = self.stats.clone();
-        stats.oldest = self.entries.age(now);
-        stats.queued = self.entries.queued();
-        stats.waiting = self.waiters.waiting();
-        stats.in_flight = self.drive.in_flight();
-        stats
     }
 
     pub(crate) fn flight_mut(&mut self, flight: u32) -> &mut Flight<K> {

@@ -11,6 +11,7 @@ use crate::{
     answers::{Aligned, Answers, Said},
     error::Error,
     land::{Fate, Fates},
+    piece::Piece,
     retry::{self, Retry, Tries, Verdict},
     seal::Sealed,
     stats::{Outcome, Stats},
@@ -85,13 +86,13 @@ impl<V, E> Outcomes<V, E> {
     /// `verdict` is the loader's; `None` if that panicked.
     pub(crate) fn of<K: Eq>(
         end: End<K, V, E>,
-        piece: &[usize],
+        piece: &Piece,
         sealed: &Sealed<K>,
         hash: impl Fn(&K) -> u32,
         verdict: impl FnOnce(&E) -> Option<Verdict>,
     ) -> Self {
         let asked = |place: usize| {
-            let position = *piece.get(place)?;
+            let position = piece.position(place)?;
             Some((sealed.keys.get(position)?, *sealed.hashes.get(position)?))
         };
         let error = match end {
@@ -138,7 +139,7 @@ impl<V, E> Outcomes<V, E> {
 
 /// The fates of the keys of a piece.
 pub(crate) struct Landing<'a, K, V, E> {
-    pub(crate) piece: Vec<usize>, // positions in the batch, in order
+    pub(crate) piece: Piece,
     pub(crate) outcomes: Outcomes<V, E>,
     /// Keys that may be asked again, by place in the piece.
     again: Vec<Option<K>>,
@@ -166,7 +167,7 @@ pub(crate) struct Circumstances<'a> {
 impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
     /// Runs `Clone` of keys that may be asked again, and the loader's verdict over single errors; both are caught.
     pub(crate) fn new(
-        piece: Vec<usize>,
+        piece: Piece,
         outcomes: Outcomes<V, E>,
         sealed: &Sealed<K>,
         verdict: impl Fn(&E) -> Option<Verdict>,
@@ -174,7 +175,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
     ) -> Self {
         let Circumstances { retry, may_repeat, roll, now } = circumstances;
         let asks_again = |verdict| matches!(verdict, Verdict::Again | Verdict::AgainAfter(_));
-        let key = |place: usize| caught(|| sealed.keys.get(*piece.get(place)?).cloned()).flatten();
+        let key = |place: usize| caught(|| sealed.keys.get(piece.position(place)?).cloned()).flatten();
         let (mut again, mut verdicts, mut progress) = (Vec::new(), Vec::new(), true);
         match &outcomes {
             Outcomes::Whole(_, verdict) if asks_again(*verdict) => again = (0..piece.len()).map(key).collect(),
@@ -200,8 +201,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
 impl<K, V, E> Landing<'_, K, V, E> {
     /// The place in the piece of a position in the batch.
     fn place(&self, position: usize) -> usize {
-        let is_it = self.piece.get(position) == Some(&position); // a whole batch is its own order
-        if is_it { position } else { self.piece.binary_search(&position).unwrap_or(usize::MAX) }
+        self.piece.place(position).unwrap_or(usize::MAX)
     }
 
     /// Whether it is what the loader said for good, and not what befell it.

@@ -1,14 +1,14 @@
 //! The queue, second part: how a batch leaves.
 //!
 //! Owns: what the driver sees of the queue, and the moment in which keys become a flight. Refuses to know: what the
-//! driver waits for in between (`flight.rs`). The rules and invariants are those of `queue.rs`.
+//! driver waits for in between (`driver.rs`). The rules and invariants are those of `queue.rs`.
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::sync::Arc;
 
 use crate::{
     broken::broken,
-    chain::Chain,
+    chain::{Chain, Lineage},
     dispatch::Moment,
     entry::{At, Lane},
     queue::{Flight, Queue},
@@ -16,6 +16,10 @@ use crate::{
     waiters::{After, Answer, NONE},
     weights::{Limit, Weight},
 };
+
+/// The most lists that are kept for later batches, and the longest of them.
+const LISTS_KEPT: usize = 2;
+const LONGEST_KEPT: usize = 512;
 
 /// What a driver sees.
 #[expect(clippy::struct_excessive_bools, reason = "they are looked at one by one")]
@@ -43,7 +47,7 @@ pub(crate) struct Sealed<K> {
     /// How long the oldest of its keys was queued, in nanoseconds.
     pub(crate) waited: u64,
     /// What is asked inside this flight has this chain.
-    pub(crate) chain: Arc<Chain>,
+    pub(crate) lineage: Lineage,
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -116,11 +120,48 @@ impl<K, A: Answer> Queue<K, A> {
             _ => reason,
         };
         let mut keys = Vec::with_capacity(size);
-        let (mut hashes, mut entries) = (Vec::with_capacity(size), Vec::with_capacity(size));
+        let (mut hashes, mut entries) = (self.list(size), self.list(size));
         self.numbers = self.numbers.wrapping_add(1);
-        let flight = self.flights.insert(Flight {
-            keys: Arc::default(),
-            entries: Vec::new(),
+        let flight = self.flights.vacancy();
+        let (mut runs, mut oldest) = ((0, 0), 0);
+        let (clock, queue_time) = (self.entries.clock, &mut self.stats.queue_time);
+        // so many keys leave that were queued at the same time, as many are
+        let mut record = |(stamp, keys): (u32, u64)| {
+            if keys > 0 {
+                let waited = clock.passed(stamp, now);
+                queue_time.record_all(waited, keys);
+                oldest = waited.max(oldest);
+            }
+        };
+        self.entries.leave(size, flight, |entry, key, hash, stamp| {
+            keys.push(key);
+            hashes.push(hash);
+            entries.push(entry);
+            if stamp != runs.0 {
+                record(runs);
+                runs = (stamp, 0);
+            }
+            runs.1 = runs.1.saturating_add(1);
+        });
+        record(runs);
+        let repeats = entries.iter().any(|entry| self.entries.tries(*entry).failed > 0);
+        if !self.limits.join_in_flight {
+            for entry in &entries {
+                self.entries.unindex(*entry);
+            }
+        }
+        let own = (self.waiters.nested.batcher(), self.numbers);
+        let lineage = if nested {
+            let heads = entries.iter().map(|entry| self.entries.get(*entry).head);
+            let outer = heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain));
+            Lineage::Inside(Arc::new(Chain::new(own, outer)))
+        } else {
+            Lineage::Outermost(own)
+        };
+        let keys = Arc::new(keys);
+        let place = self.flights.insert(Flight {
+            keys: Arc::clone(&keys),
+            entries,
             wanted: size,
             bell: None,
             dying: false,
@@ -130,42 +171,26 @@ impl<K, A: Answer> Queue<K, A> {
             filling: false,
             dead: Vec::new(),
         });
-        let (mut repeats, mut stamps, mut oldest) = (false, (0, 0), 0);
-        for position in (0..).take(size) {
-            let Some((entry, key, hash, stamp)) = self.entries.pop(At::Flying { flight, position }) else { break };
-            keys.push(key);
-            hashes.push(hash);
-            entries.push(entry);
-            if stamp != stamps.0 {
-                oldest = self.record_waits(stamps, now).max(oldest); // many come at the same time
-                stamps = (stamp, 0);
-            }
-            stamps.1 = stamps.1.saturating_add(1);
-            repeats |= self.entries.tries(entry).failed > 0;
-            if !self.limits.join_in_flight {
-                self.entries.unindex(entry);
-            }
-        }
-        oldest = self.record_waits(stamps, now).max(oldest);
-        let own = (self.waiters.nested.batcher(), self.numbers);
-        let heads = entries.iter().map(|entry| self.entries.get(*entry).head).filter(|_| nested);
-        let chain = Arc::new(Chain::new(own, heads.flat_map(|head| self.waiters.chains(head).map(|(_, chain)| chain))));
-        let keys = Arc::new(keys);
-        let sealed = self.flight_mut(flight);
-        (sealed.keys, sealed.entries) = (Arc::clone(&keys), entries);
+        debug_assert_eq!(place, flight, "nothing was inserted meanwhile");
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, chain })
+        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, lineage })
     }
 
-    /// So many keys leave that were queued at the same time; says how long they waited.
-    fn record_waits(&mut self, (stamp, keys): (u32, u64), now: u64) -> u64 {
-        let waited = if keys == 0 { 0 } else { self.entries.clock.passed(stamp, now) };
-        if keys > 0 {
-            self.stats.queue_time.record_all(waited, keys);
+    /// An empty list with room for so many, of an earlier batch if there is one.
+    pub(crate) fn list(&mut self, len: usize) -> Vec<u32> {
+        let mut list = self.scratch.pop().unwrap_or_default();
+        list.reserve(len);
+        list
+    }
+
+    /// A list that is not needed any more.
+    pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
+        if self.scratch.len() < LISTS_KEPT && list.capacity() <= LONGEST_KEPT {
+            list.clear();
+            self.scratch.push(list);
         }
-        waited
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

@@ -1,7 +1,7 @@
 //! What all handles, gets and tasks of a batcher share: the lock, and what goes on around it.
 //!
 //! Owns: the lock round the queue, and that whatever is to be woken or dropped is so when the lock has been released.
-//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`flight.rs`, `get.rs`, `many.rs`).
+//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`driver.rs`, `flight.rs`, `get.rs`, `many.rs`).
 //!
 //! Invariant: no user code runs under the lock but `Eq` of keys.
 
@@ -19,6 +19,7 @@ use crate::{
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
     gate::{Gate, Live},
+    land::CHUNK,
     loader::Loader,
     queue::Queue,
     reply::{Circumstances, Reply},
@@ -48,6 +49,8 @@ pub(crate) struct Shared<K, V, E> {
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
     built: Instant,
+    /// Memory for the wakers of a load, empty.
+    wakes: Mutex<Vec<Waker>>,
 }
 
 pub(crate) type State<K, V, E> = Queue<K, Reply<V, E>>;
@@ -99,16 +102,46 @@ impl<K, V, E> Shared<K, V, E> {
         let mut after = After::new();
         let result = event(&mut self.lock(), &mut after);
         debug_assert!(after.spawn.is_none(), "invariant 4");
-        carry_out(after);
+        self.carry_out(after);
         result
     }
 
+    /// What is left to do when the lock has been released, but for spawning.
+    #[inline]
+    pub(crate) fn carry_out(&self, after: Rest<K, V, E>) {
+        if !after.is_nothing() {
+            self.carry_out_all(after);
+        }
+    }
+
+    fn carry_out_all(&self, mut after: Rest<K, V, E>) {
+        each(after.wake.drain(..), Waker::wake);
+        if (1..=CHUNK).contains(&after.wake.capacity()) {
+            std::mem::swap(&mut *self.wakes.lock(), &mut after.wake);
+        }
+        discard(after.wakers);
+        discard(after.keys);
+        discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());
+        discard(after.answers);
+    }
+
+    /// An empty list for wakers.
+    pub(crate) fn wakes(&self) -> Vec<Waker> {
+        std::mem::take(&mut *self.wakes.lock())
+    }
+
     /// The answer in a cell; while there is none, `cx` is woken when it lands.
+    #[inline]
     pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
-        let mut queue = self.lock();
+        let mut queue = self.queue.lock(); // whether it rests does not depend on who waits
         if let Some(reply) = queue.waiters.take(cell) {
             return Poll::Ready(reply);
         }
+        self.wait_on(queue, cell, cx)
+    }
+
+    /// The answer has not landed, as long as this lock is held.
+    fn wait_on(&self, queue: MutexGuard<'_, State<K, V, E>>, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
         if queue.waiters.wakes(cell, cx.waker()) {
             return Poll::Pending;
         }
@@ -238,6 +271,7 @@ where
             pass: AtomicU64::new(0),
             hasher,
             built: Instant::now(),
+            wakes: Mutex::new(Vec::new()),
         }
     }
 
@@ -294,20 +328,4 @@ fn limit<K: Send + 'static, V: 'static, E: 'static>(
     };
     let most = |stated: Option<u64>| stated.unwrap_or(u64::MAX);
     Limit { keys, weight: [most(limits.max_weight), most(loader.max_weight())] }
-}
-
-/// What is left to do when the lock has been released, but for spawning.
-#[inline]
-pub(crate) fn carry_out<K, A>(after: After<K, A>) {
-    if !after.is_nothing() {
-        carry_out_all(after);
-    }
-}
-
-fn carry_out_all<K, A>(after: After<K, A>) {
-    each(after.wake, Waker::wake);
-    discard(after.wakers);
-    discard(after.keys);
-    discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());
-    discard(after.answers);
 }

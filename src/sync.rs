@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Lineage};
 pub(crate) use source::{
     AtomicBool, Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained,
     yield_now,
@@ -49,24 +49,25 @@ pub(crate) mod source;
 
 source::thread_local! {
     /// Inside which flights the code runs that is being polled.
-    static CHAIN: RefCell<Option<Arc<Chain>>> = const { RefCell::new(None) };
+    static LINEAGE: RefCell<Option<Lineage>> = const { RefCell::new(None) };
 }
 
 /// Runs `code` inside a flight.
-pub(crate) fn inside<T>(chain: &Arc<Chain>, code: impl FnOnce() -> T) -> T {
-    struct Restore(Option<Arc<Chain>>);
+pub(crate) fn inside<T>(lineage: &Lineage, code: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Lineage>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CHAIN.with(|chain| chain.replace(self.0.take())); // also if `code` panics
+            LINEAGE.with(|own| own.replace(self.0.take())); // also if `code` panics
         }
     }
-    let _restore = Restore(CHAIN.with(|own| own.replace(Some(Arc::clone(chain)))));
+    let _restore = Restore(LINEAGE.with(|own| own.replace(Some(lineage.clone()))));
     code()
 }
 
 /// The chain of what is asked here and now; none outside of loads.
+#[inline]
 pub(crate) fn chain() -> Option<Arc<Chain>> {
-    CHAIN.try_with(|chain| chain.borrow().clone()).ok().flatten()
+    LINEAGE.try_with(|own| own.borrow_mut().as_mut().map(Lineage::chain)).ok().flatten()
 }
 
 /// A mutex without poison.

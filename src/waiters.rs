@@ -144,8 +144,8 @@ impl Group {
 }
 
 pub(crate) struct Waiters<A> {
-    cells: Pages<Cell<A>>,
-    groups: Pages<Group>,
+    cells: Pages<Cell<A>, 128>,
+    groups: Pages<Group, 16>,
     /// Those of them that wait inside loads.
     pub(crate) nested: Nested,
     waiting: usize,
@@ -170,11 +170,17 @@ impl<A: Answer> Waiters<A> {
         self.cells.is_empty() && self.groups.is_empty() && self.nested.len() == 0 && self.spans.is_empty()
     }
 
+    /// A waiter that is the first of its chain.
+    #[inline]
+    pub(crate) fn open(&mut self, entry: u32, wait: Wait) -> u32 {
+        self.waiting = self.waiting.saturating_add(1);
+        self.cells.insert(Cell::Waiting { wait, links: Links { entry, prev: NONE, next: NONE } })
+    }
+
     /// Adds a waiter at the end of the chain.
     #[inline]
     pub(crate) fn join(&mut self, head: &mut u32, entry: u32, wait: Wait) -> u32 {
-        let cell = self.cells.insert(Cell::Waiting { wait, links: Links { entry, prev: NONE, next: NONE } });
-        self.waiting = self.waiting.saturating_add(1);
+        let cell = self.open(entry, wait);
         if *head == NONE {
             *head = cell;
         } else {
@@ -298,24 +304,48 @@ impl<A: Answer> Waiters<A> {
     /// Gives every waiter of the chain the answer; without one, hands it back to be dropped.
     #[inline]
     pub(crate) fn tell<K>(&mut self, head: u32, answer: A, stats: &mut Stats, after: &mut After<K, A>) {
-        let Some(Links { mut next, .. }) = self.links(head) else { return after.answers.push(answer) };
-        let (outcome, mut cell, mut rest, mut told) = (answer.outcome(), head, answer, 1_usize);
-        while next != NONE {
-            let (mine, others) = rest.split();
-            self.land(cell, mine, after);
-            (cell, rest) = (next, others);
-            told = told.saturating_add(1);
-            next = self.links(cell).map_or(NONE, |links| links.next);
+        let outcome = answer.outcome();
+        if let Some(place @ Cell::Waiting { links: Links { next: NONE, .. }, .. }) = self.cells.get_mut(head) {
+            // most keys have one waiter
+            let was = std::mem::replace(place, Cell::Landed(answer));
+            self.waiting = self.waiting.saturating_sub(1);
+            stats.count_outcome(outcome, 1);
+            return self.landed(head, was, outcome, after);
         }
-        self.land(cell, rest, after);
-        self.waiting = self.waiting.saturating_sub(told);
-        stats.count_outcome(outcome, told as u64);
+        let (mut cell, mut rest, mut told) = (head, answer, 0_usize);
+        while let Some(place) = self.cells.get_mut(cell) {
+            let Cell::Waiting { links: Links { next, .. }, .. } = place else { break };
+            let next = *next;
+            told = told.saturating_add(1);
+            if next == NONE {
+                let landed = std::mem::replace(place, Cell::Landed(rest));
+                self.landed(cell, landed, outcome, after);
+                self.waiting = self.waiting.saturating_sub(told);
+                return stats.count_outcome(outcome, told as u64);
+            }
+            let (mine, others) = rest.split();
+            let landed = std::mem::replace(place, Cell::Landed(mine));
+            self.landed(cell, landed, outcome, after);
+            (cell, rest) = (next, others);
+        }
+        after.answers.push(rest); // nobody waits
     }
 
     fn land<K>(&mut self, cell: u32, answer: A, after: &mut After<K, A>) {
         let outcome = answer.outcome();
-        let Some(place) = self.cells.get_mut(cell) else { return after.answers.push(answer) };
-        match std::mem::replace(place, Cell::Landed(answer)) {
+        match self.cells.get_mut(cell) {
+            Some(place) => {
+                let landed = std::mem::replace(place, Cell::Landed(answer));
+                self.landed(cell, landed, outcome, after);
+            }
+            None => after.answers.push(answer),
+        }
+    }
+
+    /// What is left to do for a cell whose answer has landed.
+    #[inline]
+    fn landed<K>(&mut self, cell: u32, was: Cell<A>, outcome: Outcome, after: &mut After<K, A>) {
+        match was {
             Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => after.wakers.push(waker),
             Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
             Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
@@ -335,7 +365,8 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Takes the answer out of its cell, which is free then.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
         let Cell::Landed(answer) = self.cells.remove_if(cell, |cell| matches!(cell, Cell::Landed(_)))? else {
             return None;

@@ -320,7 +320,8 @@ impl World {
         let waited = keys.iter().map(|key| self.now - self.keys[*key].stamp).max();
         assert_eq!(Some(sealed.waited), waited.map(|waited| u64::from(waited) << 16));
         self.sealed += 1;
-        let mut nest = Nest { chain: Arc::clone(&sealed.chain), flights: vec![self.sealed], depth: 0 };
+        let chain = sealed.lineage.clone().chain();
+        let mut nest = Nest { chain: Arc::clone(&chain), flights: vec![self.sealed], depth: 0 };
         for key in &keys {
             for inside in self.waits_for(*key).filter_map(|waiter| waiter.inside.as_ref()) {
                 nest.flights.extend(&inside.flights);
@@ -328,9 +329,9 @@ impl World {
             }
         }
         for number in 0..=self.sealed {
-            assert_eq!(sealed.chain.has((0, number)), nest.flights.contains(&number), "the chain is the union");
+            assert_eq!(chain.has((0, number)), nest.flights.contains(&number), "the chain is the union");
         }
-        assert_eq!(sealed.chain.is_deepest(), nest.depth >= DEEPEST);
+        assert_eq!(chain.is_deepest(), nest.depth >= DEEPEST);
         for key in &keys {
             self.unqueue(*key);
             self.place(*key, Where::Flying(sealed.flight));

@@ -95,13 +95,13 @@ async fn p15_r01_bytes_are_those_of_the_requests_whatever_comes_meanwhile() {
     }
 }
 
-/// The same with threads and a clock that runs: grants are a window's length apart, and what is sent a moment later.
+/// The same with threads and a clock that runs: a request is noted a moment after its grant, on a busy machine half a second.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn p15_r01_bytes_are_those_of_the_requests_whatever_threads_do() {
     let memory = Memory::echo(&[]);
-    let setup = against(&memory).max_keys(50).cost("bytes").window((2_000, Duration::from_millis(300)));
+    let setup = against(&memory).max_keys(50).cost("bytes").window((2_000, SECOND));
     let json = build(setup);
-    let gets = (0..600_usize).map(|id| {
+    let gets = (0..200_usize).map(|id| {
         let (json, long) = (json.clone(), if id % 7 == 0 { 200 } else { 5 });
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_millis((id as u64).wrapping_mul(7_919) % 400)).await;
@@ -111,11 +111,11 @@ async fn p15_r01_bytes_are_those_of_the_requests_whatever_threads_do() {
     assert!(join_all(gets).await.into_iter().all(|get| get.unwrap().is_ok()));
     let asked = memory.asked();
     for (number, first) in asked.iter().enumerate() {
-        let soon = asked[number..].iter().take_while(|asked| asked.at < first.at + Duration::from_millis(200));
+        let soon = asked[number..].iter().take_while(|asked| asked.at < first.at + SECOND / 2);
         let sum: usize = soon.map(|asked| asked.line).sum();
         assert!(sum <= 2_000, "{sum} from {:?} on", first.at);
     }
-    assert!(asked.len() > 8, "{}", asked.len());
+    assert!(asked.len() > 3 && asked.last().unwrap().at >= 2 * SECOND, "{}", asked.len());
 }
 
 /// The heaviest come first, and a batch of average weight would be too heavy.

@@ -42,6 +42,7 @@ mod pure {
     pub(crate) mod pace;
     pub(crate) mod stats;
 }
+#[allow(unused_imports, reason = "what is used by name inside of `pure`")]
 use pure::{broken, config, histogram, pace, stats};
 
 #[path = "study/plot.rs"]

@@ -6,8 +6,8 @@
 //! back when a page is empty, so one long-lived place pins one page and not all of them.
 //!
 //! Invariants:
-//! 1. The first `left` of a page's `free` are those of its places that are empty; the last of them is the next tenant's.
-//! 2. A page stands in `open`, once, exactly when `left > 0`.
+//! 1. Bit `i` of a page's `free`, in two halves, is set exactly when its place `i` is empty.
+//! 2. A page stands in `open`, once, exactly when a bit of its `free` is set.
 //! 3. At most `SPARE_BYTES` worth of pages without a tenant are kept; none of their metadata when there is no tenant at
 //!    all beyond that.
 #![warn(clippy::arithmetic_side_effects)]
@@ -24,23 +24,17 @@ pub(crate) struct Pages<T, const N: usize = 64> {
 }
 
 struct Page<T, const N: usize> {
-    free: [u8; N],
-    left: u8,
+    free: [u64; 2],
     places: Option<Places<T, N>>, // none where they were given back
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "at most 128 places")]
 impl<T, const N: usize> Pages<T, N> {
     const PLACES: u32 = N as u32;
-    /// Of a page without a tenant, the first place last.
-    #[expect(clippy::indexing_slicing, reason = "checked at compile time")]
-    const FREE: [u8; N] = {
-        let (mut free, mut place) = ([0; N], 0);
-        while place < N {
-            free[place] = (N - 1 - place) as u8;
-            place += 1;
-        }
-        free
+    /// Of a page without a tenant.
+    const ALL_FREE: [u64; 2] = {
+        let all = u128::MAX >> (128 - N);
+        [all as u64, (all >> 64) as u64]
     };
 
     pub(crate) const fn new() -> Self {
@@ -70,8 +64,8 @@ impl<T, const N: usize> Pages<T, N> {
     /// The number that the next tenant will have.
     pub(crate) fn vacancy(&mut self) -> u32 {
         let page = self.open_page();
-        let free = self.all.get(page as usize).and_then(|page| page.free.get(usize::from(page.left.saturating_sub(1))));
-        page.wrapping_mul(Self::PLACES) | u32::from(free.copied().unwrap_or_default())
+        let bit = self.all.get(page as usize).map_or(0, Page::first_free);
+        page.wrapping_mul(Self::PLACES) | bit
     }
 
     #[inline]
@@ -94,18 +88,20 @@ impl<T, const N: usize> Pages<T, N> {
         let Some(page) = self.all.get_mut(number as usize) else {
             unreachable!("invariant 2: an open page exists");
         };
-        if page.left == N as u8 {
+        if page.free == Self::ALL_FREE {
             match page.places {
                 Some(_) => self.spare = self.spare.saturating_sub(1),
                 None => page.places = new_places(),
             }
         }
-        page.left = page.left.saturating_sub(1);
-        let bit = page.free.get(page.left as usize).copied().unwrap_or_default();
-        if page.left == 0 {
+        let bit = page.first_free();
+        let [low, high] = &mut page.free;
+        let half = if *low == 0 { high } else { low };
+        *half &= half.wrapping_sub(1);
+        if page.free == [0; 2] {
             self.open.pop();
         }
-        let number = number.wrapping_mul(Self::PLACES) | u32::from(bit);
+        let number = number.wrapping_mul(Self::PLACES) | bit;
         if let Some(place) = page.places.as_mut().and_then(|places| places.get_mut(bit as usize)) {
             debug_assert!(place.is_none(), "invariant 1: a free place is empty");
             *place = Some(value(number));
@@ -118,7 +114,7 @@ impl<T, const N: usize> Pages<T, N> {
     fn add_page(&mut self) -> u32 {
         let page = u32::try_from(self.all.len()).ok().filter(|&page| page < Self::split(u32::MAX).0);
         let page = page.expect("fewer than 2^32 places: `capacity` and memory end long before");
-        self.all.push(Page { free: Self::FREE, left: N as u8, places: None });
+        self.all.push(Page { free: Self::ALL_FREE, places: None });
         self.open.push(page);
         page
     }
@@ -159,15 +155,13 @@ impl<T, const N: usize> Pages<T, N> {
         let page = self.all.get_mut(number as usize)?;
         let tenant = page.places.as_mut()?.get_mut(bit as usize)?;
         let value = if is_it(tenant.as_ref()?) { tenant.take() } else { None }?;
-        if page.left == 0 {
+        if page.free == [0; 2] {
             self.open.push(number);
         }
-        if let Some(free) = page.free.get_mut(page.left as usize) {
-            *free = bit as u8;
-        }
-        page.left = page.left.saturating_add(1);
+        let [low, high] = &mut page.free;
+        *if bit < 64 { low } else { high } |= 1_u64.wrapping_shl(bit);
         self.len = self.len.saturating_sub(1);
-        if page.left == N as u8 {
+        if page.free == Self::ALL_FREE {
             self.vacate(number);
         }
         Some(value)
@@ -183,6 +177,15 @@ impl<T, const N: usize> Pages<T, N> {
         if self.len == 0 && self.all.len() > Self::spares().max(16) {
             *self = Self::new();
         }
+    }
+}
+
+impl<T, const N: usize> Page<T, N> {
+    /// The first empty place, if there is one.
+    #[inline]
+    const fn first_free(&self) -> u32 {
+        let [low, high] = self.free;
+        if low == 0 { 64_u32.saturating_add(high.trailing_zeros()) } else { low.trailing_zeros() }
     }
 }
 

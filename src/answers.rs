@@ -153,13 +153,14 @@ impl<K, V, E> Answers<K, V, E> {
         aligned.said.resize_with(len, || Said::Absent);
         let mut places = None; // built at the first answer that is not the next key's
         for (next, (key, said)) in keyed.into_iter().enumerate() {
-            let hash = hash(&key);
-            let place = if next < in_order || next > in_order && is_at(next, &key, hash) {
-                Some(next)
-            } else {
+            let mut find = |hash| {
+                if next > in_order && is_at(next, &key, hash) {
+                    return Some(next);
+                }
                 let places = places.get_or_insert_with(|| index(len, &asked));
                 places.find(spread(hash), |&place| is_at(place, &key, hash)).copied()
             };
+            let place = if next < in_order { Some(next) } else { find(hash(&key)) };
             match place.and_then(|place| aligned.said.get_mut(place)) {
                 None => aligned.foreign = aligned.foreign.saturating_add(1),
                 Some(place) => {

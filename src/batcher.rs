@@ -1,6 +1,6 @@
 //! The handle people hold.
 //!
-//! Owns: nothing but a share of the engine (`flight.rs`) and its place in the count of handles.
+//! Owns: nothing but a share of the engine (`shared.rs`) and its place in the count of handles.
 
 use std::{
     fmt,

@@ -21,7 +21,7 @@ pub(crate) struct Chain {
     depth: u32,
 }
 
-/// What is asked inside a flight has this chain, which is not made before.
+/// Inside which flights a load runs. The chain of what is asked there is made when something is.
 #[derive(Clone)]
 pub(crate) enum Lineage {
     /// Inside this flight and no other.

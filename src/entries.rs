@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     broken::broken,
     entry::{At, Clock, Entry, Extra, LANES, Lane, List},
-    index::Index,
+    index::{self, Index},
     pages::Pages,
     retry::Tries,
     waiters::NONE,
@@ -146,9 +146,9 @@ impl<K> Entries<K> {
         entry
     }
 
-    /// Makes room for so many keys more.
+    /// Makes room for so many keys more, or for as many as may stay when there is none: they may not come, or be one.
     pub(crate) fn reserve(&mut self, keys: usize) {
-        self.index.reserve(&self.pages, keys);
+        self.index.reserve(&self.pages, keys.min(index::AT_REST));
     }
 
     /// Whether one more new key changes nothing but that it is queued.

@@ -1,6 +1,7 @@
 //! What is known of one key, and where it is.
 //!
-//! Owns: the words for that, and how times are written down. Refuses to know: how entries are found and in which order they leave (`entries.rs`).
+//! Owns: the words for that, and how times are written down. Refuses to know: how entries are found (`index.rs`) and in
+//! which order they leave (`entries/lanes.rs`).
 
 #![warn(clippy::arithmetic_side_effects)]
 

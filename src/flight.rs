@@ -75,7 +75,8 @@ where
         let (outcomes, now) = self.load(&all, permits, self.sealed.reason, self.sealed_at).await;
         match outcomes {
             Outcomes::Whole(Error::Load(error), Verdict::Isolate) if all.len() > 1 => {
-                Box::pin(self.isolate(all.positions().collect(), error)).await; // Cancel: as above. Boxed, as it is rare and large.
+                // Cancel: as above. Boxed, as it is rare and large.
+                Box::pin(self.isolate(all.positions().collect(), error)).await;
             }
             outcomes => self.land(all, outcomes, now, true),
         }
@@ -123,7 +124,7 @@ where
             // `Duration::MAX`: never
             Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
         };
-        let (mut begins, mut load, mut deadline) = (true, None, None);
+        let (mut begins, mut load, mut deadline, mut lineage) = (true, None, None, sealed.lineage.clone());
         let deserted = |cx: &Context<'_>| {
             let mut waker = Some(cx.waker().clone());
             let deserted = self.shared.lock().poll_dying(sealed.flight, &mut waker);
@@ -145,8 +146,7 @@ where
                         piece.positions().filter_map(|position| sealed.keys.get(position)).cloned().collect()
                     }
                 };
-                let polled =
-                    inside(&sealed.lineage, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
+                let polled = inside(&mut lineage, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
                 if let Poll::Ready(result) = polled {
                     return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
                 }
@@ -194,7 +194,12 @@ where
     /// Nothing of the batch is left to be told.
     pub(crate) fn leave(&mut self) {
         if !self.landed {
-            self.land(Piece::All(0), Outcomes::Whole(Error::Aborted, Verdict::Final), self.shared.now(), true);
+            self.land(
+                Piece::Some(Vec::new()),
+                Outcomes::Whole(Error::Aborted, Verdict::Final),
+                self.shared.now(),
+                true,
+            );
         }
     }
 }

@@ -10,8 +10,8 @@
 
 use crate::{broken::broken, entry::Entry, pages::Pages, waiters::NONE};
 
-/// The most bytes that stay allocated at rest.
-const AT_REST: usize = 16 * 1024;
+/// The most entries for which there is room at rest.
+pub(crate) const AT_REST: usize = 3 * 1024;
 /// The fewest places.
 const FEWEST: usize = 16;
 
@@ -76,7 +76,7 @@ impl Index {
 
     #[cold]
     fn grow<K>(&mut self, pages: &Pages<Entry<K>, 128>, entries: usize) {
-        let size = entries.saturating_add(entries.wrapping_shr(1)).next_power_of_two().max(FEWEST);
+        let size = entries.saturating_mul(4).div_ceil(3).next_power_of_two().max(FEWEST);
         for entry in std::mem::replace(&mut self.places, vec![NONE; size]) {
             if let Some(moved) = pages.get(entry) {
                 *self.empty(moved.hash) = entry;
@@ -118,7 +118,7 @@ impl Index {
 
     /// There is none: gives memory back.
     pub(crate) fn rest(&mut self) {
-        if self.places.len().saturating_mul(size_of::<u32>()) > AT_REST {
+        if self.places.len() > AT_REST / 3 * 4 {
             self.places = Vec::new();
         }
     }

@@ -27,9 +27,9 @@ use crate::{
 const PAYS: usize = 3;
 
 /// The positions of a piece of a batch, and the error of the load it comes from.
-type Half<E> = (Vec<usize>, Arc<E>);
+type Part<E> = (Vec<usize>, Arc<E>);
 
-fn halves<E>(piece: &[usize], error: &Arc<E>) -> [Half<E>; 2] {
+fn halves<E>(piece: &[usize], error: &Arc<E>) -> [Part<E>; 2] {
     let half = |from: usize| (piece.iter().copied().skip(from).step_by(2).collect(), Arc::clone(error));
     [half(1), half(0)] // the last one is the first to be loaded
 }

@@ -41,8 +41,8 @@ impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
         caught(|| store.get(key)).flatten().map(Stored::into_result)
     }
 
-    /// Not counted yet: what the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
-    /// or being filled.
+    /// What the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
+    /// or being filled. Who takes it counts it.
     #[inline]
     pub(crate) fn glance(&self, key: &K) -> Glance<V, E> {
         if self.store.is_none() || !self.rests() {

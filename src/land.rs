@@ -74,6 +74,7 @@ impl<K, A: Answer> Queue<K, A> {
     where
         K: Eq,
     {
+        after.wake.reserve(positions.len().min(CHUNK).saturating_add(1)); // and the driver
         let landing = self.flight_mut(flight);
         if how.last && !std::mem::replace(&mut landing.landing, true) {
             after.wakers.extend(landing.bell.take());
@@ -83,7 +84,6 @@ impl<K, A: Answer> Queue<K, A> {
             }
         }
         let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
-        after.wake.reserve(positions.len().min(CHUNK));
         let mut told = 0;
         for position in positions.by_ref().take(CHUNK) {
             let Some(entry) = entries.get_mut(position) else { continue };

@@ -123,8 +123,7 @@ where
             self.group = Some(group);
             queue.waiters.note_group_span(group, span);
             let mut answered = 0;
-            let left = queue.limits.capacity.saturating_sub(queue.counted());
-            queue.entries.reserve(keys.len().min(left));
+            queue.entries.reserve(keys.len());
             let seats = self.seats.iter_mut().filter(|seat| **seat & HIT == 0);
             for (place, ((hash, weight), key)) in seats.zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);

@@ -1,4 +1,4 @@
-//! Numbered places in pages, of 64 if nothing else is said and of 128 at most.
+//! Numbered places in pages, of 64 if nothing else is said: a power of two, and 128 at most.
 //!
 //! Owns: where things live and which numbers are free. Refuses to know: what they are.
 //!
@@ -33,6 +33,7 @@ impl<T, const N: usize> Pages<T, N> {
     const PLACES: u32 = N as u32;
     /// Of a page without a tenant.
     const ALL_FREE: [u64; 2] = {
+        assert!(N.is_power_of_two(), "the number of a place is that of its page and its own, side by side");
         let all = u128::MAX >> (128 - N);
         [all as u64, (all >> 64) as u64]
     };

@@ -1,9 +1,11 @@
 //! What all handles, gets and tasks of a batcher share: the lock, and what goes on around it.
 //!
 //! Owns: the lock round the queue, and that whatever is to be woken or dropped is so when the lock has been released.
-//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`driver.rs`, `flight.rs`, `get.rs`, `many.rs`).
+//! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`driver.rs`, `flight.rs`, `get.rs`,
+//! `many.rs`).
 //!
-//! Invariant: no user code runs under the lock but `Eq` of keys.
+//! Invariant: no user code runs under the lock but `Eq` of keys. A second lock keeps an empty list for wakers; neither is
+//! taken under the other.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -116,8 +118,11 @@ impl<K, V, E> Shared<K, V, E> {
 
     fn carry_out_all(&self, mut after: Rest<K, V, E>) {
         each(after.wake.drain(..), Waker::wake);
-        if (1..=CHUNK).contains(&after.wake.capacity()) {
-            std::mem::swap(&mut *self.wakes.lock(), &mut after.wake);
+        if after.wake.capacity() <= 2 * CHUNK {
+            let mut kept = self.wakes.lock();
+            if kept.capacity() < after.wake.capacity() {
+                std::mem::swap(&mut *kept, &mut after.wake);
+            }
         }
         discard(after.wakers);
         discard(after.keys);

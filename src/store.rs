@@ -71,7 +71,7 @@ use crate::{AnyError, error::Error};
 /// # Ok(()) }
 /// ```
 pub trait Store<K, V, E = AnyError>: Send + Sync + 'static {
-    /// What is kept of a key.
+    /// What is kept of a key. A get whose task has to let others run first asks twice.
     fn get(&self, key: &K) -> Option<Stored<V, E>>;
 
     /// Keeps this of a key instead of what was kept before, or keeps nothing of it.

@@ -53,14 +53,18 @@ source::thread_local! {
 }
 
 /// Runs `code` inside a flight.
-pub(crate) fn inside<T>(lineage: &Lineage, code: impl FnOnce() -> T) -> T {
-    struct Restore(Option<Lineage>);
-    impl Drop for Restore {
+pub(crate) fn inside<T>(lineage: &mut Lineage, code: impl FnOnce() -> T) -> T {
+    struct Restore<'a>(&'a mut Lineage, Option<Lineage>);
+    impl Drop for Restore<'_> {
         fn drop(&mut self) {
-            LINEAGE.with(|own| own.replace(self.0.take())); // also if `code` panics
+            // also if `code` panics
+            if let Some(own) = LINEAGE.with(|own| own.replace(self.1.take())) {
+                *self.0 = own; // with the chain, if that was made
+            }
         }
     }
-    let _restore = Restore(LINEAGE.with(|own| own.replace(Some(lineage.clone()))));
+    let outer = LINEAGE.with(|own| own.replace(Some(lineage.clone())));
+    let _restore = Restore(lineage, outer);
     code()
 }
 

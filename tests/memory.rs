@@ -111,6 +111,30 @@ fn p11_a_waiting_get_costs_at_most_72_bytes_and_its_key_and_at_rest_nothing_is_h
 
 /// The most a batcher keeps at rest: many groups, loads and keys at once, and an index as large as it may stay.
 #[test]
+fn p11_a_call_that_is_refused_and_one_for_equal_keys_make_no_room_that_stays() {
+    let runtime = runtime();
+    let base = LIVE.get();
+    let batcher = squares(Batcher::builder());
+    runtime.block_on(async {
+        batcher.close().await;
+        assert!(batcher.get_many(0..100_000).await.is_err());
+    });
+    let rest = LIVE.get() - base;
+    println!("{rest} B at rest after a call for 100,000 keys that was refused");
+    assert!(rest <= 64 * 1024, "{rest}");
+    drop(batcher);
+    let base = LIVE.get();
+    let batcher = squares(Batcher::builder().dispatch(Dispatch::manual()));
+    runtime.block_on(async {
+        let mut many = batcher.get_each(std::iter::repeat_n(7, 100_000));
+        assert!(!poll(&mut many));
+        let held = LIVE.get() - base;
+        println!("{held} B held for 100,000 times the same key");
+        assert!(held <= 100_000 * 8 + 64 * 1024, "{held}: a seat and room for a cell for each, and one key");
+    });
+}
+
+#[test]
 fn p11_at_rest_after_many_groups_and_loads_at_most_64_kib_are_held() {
     let runtime = runtime();
     for (round, groups) in [1_000_u64, 16, 64, 100, 200, 256, 1_000].into_iter().enumerate() {

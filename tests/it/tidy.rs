@@ -304,9 +304,9 @@ fn every_promise_has_a_test_that_bears_its_number() {
     }
 }
 
-/// Rows of other limiters' defects that are ours to do better, and the properties of a limiter.
+/// Rows of other people's defects that are ours to do better, the properties of a limiter, and what is thrown at HTTP.
 #[test]
-fn every_row_and_property_of_a_limiter_has_a_test_that_bears_its_name() {
+fn every_row_and_property_has_a_test_that_bears_its_name() {
     let mut tests: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (path, text) in files("tests") {
         let mut is_test = false;
@@ -324,7 +324,9 @@ fn every_row_and_property_of_a_limiter_has_a_test_that_bears_its_name() {
         }
     }
     let rows = |name: &'static str, last| (1..=last).map(move |number| format!("{name}{number:02}"));
-    let all: Vec<_> = rows("ua", 7).chain(rows("ub", 16)).chain(rows("r", 12)).collect();
+    let limiter = rows("ua", 7).chain(rows("ub", 16)).chain(rows("r", 12));
+    let http = rows("uc", 11).chain(rows("ue", 14)).chain(rows("h", 24)).chain(rows("g", 6));
+    let all: Vec<_> = limiter.chain(http).collect();
     for row in &all {
         let held_by = tests.get(row).map_or(&[][..], Vec::as_slice);
         println!(
@@ -336,7 +338,7 @@ fn every_row_and_property_of_a_limiter_has_a_test_that_bears_its_name() {
     }
     let without: Vec<_> = all.iter().filter(|row| !tests.contains_key(*row)).collect();
     assert!(without.is_empty(), "no test bears the name of {without:?}");
-    assert_eq!(all.len(), 7 + 16 + 12);
+    assert_eq!(all.len(), 7 + 16 + 12 + 11 + 14 + 24 + 6);
 }
 
 #[test]

@@ -14,11 +14,11 @@ use std::{
 
 use crate::{
     error::Error,
-    keep::Glance,
     queue::{Ask, Submit, fresh::Asked},
     shared::Shared,
     spans,
     stats::Outcome,
+    store::Stored,
     sync::{chain, consume_budget},
     waiters::{After, Wait},
 };
@@ -62,10 +62,8 @@ enum State<K, V, E> {
     /// To be invalidated first.
     Reload(K),
     Waiting(u32),
-    /// Ready, once the task has budget for it.
-    TurnedAway(Error<E>),
-    /// The same, with a value of the store.
-    Hit(Box<V>),
+    /// Ready, once the task has budget for it. Rare, so boxed: a state stays as small as a key.
+    Answered(Box<Result<V, Error<E>>>),
     Done,
 }
 
@@ -89,23 +87,16 @@ where
 {
     type Output = Result<V, Error<E>>;
 
+    /// Inlined where a get is awaited, and so it is short; what it calls is not.
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let State::Waiting(cell) = this.state {
-            let reply = ready!(this.shared.poll_cell(cell, cx));
-            this.state = State::Done;
-            return Poll::Ready(reply.into_result());
-        }
-        match std::mem::replace(&mut this.state, State::Done) {
-            State::New(key) => this.start(key, cx),
-            State::Reload(key) => {
-                this.shared.invalidate(&key);
-                this.start(key, cx)
-            }
-            State::TurnedAway(error) => this.answer(Err(error), cx),
-            State::Hit(value) => this.answer(Ok(*value), cx),
-            #[expect(clippy::panic, reason = "as async functions do")]
-            State::Waiting(_) | State::Done => panic!("`Get` polled after it was ready"),
+        match this.state {
+            State::Waiting(cell) => this.look(cell, cx),
+            State::New(_) if this.shared.store.is_none() => this.start(false, cx),
+            State::New(_) if this.shared.rests() => this.recall(cx),
+            State::New(_) => this.start(true, cx),
+            _ => this.go_on(cx),
         }
     }
 }
@@ -116,15 +107,52 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    fn start(&mut self, key: K, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        let asks_store = match self.shared.glance(&key) {
-            Glance::Hit(hit) => return self.hit(key, hit, cx),
-            Glance::Miss => false,
-            Glance::Not => self.shared.store.is_some(),
+    /// Waits for an answer.
+    #[inline(never)]
+    fn look(&mut self, cell: u32, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        let reply = ready!(self.shared.poll_cell(cell, cx));
+        self.state = State::Done;
+        Poll::Ready(reply.into_result())
+    }
+
+    /// Is new, and the store may be believed without a look under the lock, as nothing is queued, in flight or being
+    /// filled.
+    #[inline(never)]
+    fn recall(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        let State::New(key) = &self.state else { unreachable!("it is new") };
+        let hit = match self.shared.kept(key) {
+            Some(Stored::Found(value)) => Ok(value), // not left to the next line: most are
+            Some(kept) => kept.into_result(),
+            None => return self.start(false, cx),
         };
+        ready!(pin!(consume_budget()).poll(cx)); // if other tasks must run first, it is asked anew when they have
+        self.shared.count_hits(1);
+        self.state = State::Done;
+        Poll::Ready(hit)
+    }
+
+    /// Is new, and the store has nothing or has to be checked.
+    #[inline(never)]
+    fn start(&mut self, asks_store: bool, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        let State::New(key) = std::mem::replace(&mut self.state, State::Done) else { unreachable!("it is new") };
         match self.submit(key, asks_store, cx) {
             Ok(()) => Poll::Pending,
             Err(result) => self.answer(result, cx),
+        }
+    }
+
+    /// Is polled, neither new nor waiting.
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Reload(key) => {
+                self.shared.invalidate(&key);
+                self.state = State::New(key);
+                Pin::new(self).poll(cx)
+            }
+            State::Answered(result) => self.answer(*result, cx),
+            #[expect(clippy::panic, reason = "as async functions do")]
+            State::New(_) | State::Waiting(_) | State::Done => panic!("`Get` polled after it was ready"),
         }
     }
 
@@ -210,34 +238,26 @@ where
         }
     }
 
-    /// The store has it. If other tasks must run first, it is asked anew when they have.
-    #[inline]
-    fn hit(&mut self, key: K, hit: Result<V, Error<E>>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        if pin!(consume_budget()).poll(cx).is_ready() {
-            self.shared.count_hits(1);
-            return Poll::Ready(hit);
-        }
-        self.state = State::New(key);
-        Poll::Pending
-    }
-
     /// An answer that did not have to be waited for: a loop of them must let other tasks run.
     fn answer(&mut self, result: Result<V, Error<E>>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
         if pin!(consume_budget()).poll(cx).is_ready() {
             return Poll::Ready(result);
         }
-        self.state = match result {
-            Ok(value) => State::Hit(Box::new(value)),
-            Err(error) => State::TurnedAway(error),
-        };
+        self.state = State::Answered(Box::new(result));
         Poll::Pending
     }
 }
 
+#[inline(never)]
+fn leave<K, V, E>(shared: &Shared<K, V, E>, cell: u32) {
+    shared.quietly(|queue, after| queue.abandon(cell, after));
+}
+
 impl<K, V, E> Drop for Get<K, V, E> {
+    #[inline]
     fn drop(&mut self) {
         if let State::Waiting(cell) = self.state {
-            self.shared.quietly(|queue, after| queue.abandon(cell, after));
+            leave(&self.shared, cell);
         }
     }
 }
@@ -247,7 +267,7 @@ impl<K, V, E> fmt::Debug for Get<K, V, E> {
         f.write_str(match self.state {
             State::New(_) | State::Reload(_) => "Get(not asked yet)",
             State::Waiting(_) => "Get(waiting)",
-            State::TurnedAway(_) | State::Hit(_) | State::Done => "Get(done)",
+            State::Answered(_) | State::Done => "Get(done)",
         })
     }
 }

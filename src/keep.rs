@@ -25,33 +25,16 @@ use crate::{
 /// A filler that has put something or carried out orders: the position of its key, its number, and how many orders.
 type Filled = (usize, u32, u32);
 
-/// What became of a [`glance`](Shared::glance) at the store.
-pub(crate) enum Glance<V, E> {
-    Hit(Result<V, Error<E>>),
-    /// It has nothing.
-    Miss,
-    /// It was not asked.
-    Not,
-}
-
 impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
     /// What the store has of a key. A panic is a miss.
-    pub(crate) fn recall(&self, key: &K) -> Option<Result<V, Error<E>>> {
+    #[inline]
+    pub(crate) fn kept(&self, key: &K) -> Option<Stored<V, E>> {
         let store = self.store.as_deref()?;
-        caught(|| store.get(key)).flatten().map(Stored::into_result)
+        caught(|| store.get(key)).flatten()
     }
 
-    /// What the store has of a key, if it may be believed without a look under the lock, as nothing is queued, in flight
-    /// or being filled. Who takes it counts it.
-    #[inline]
-    pub(crate) fn glance(&self, key: &K) -> Glance<V, E> {
-        if self.store.is_none() || !self.rests() {
-            return Glance::Not;
-        }
-        match self.recall(key) {
-            Some(hit) => Glance::Hit(hit),
-            None => Glance::Miss,
-        }
+    pub(crate) fn recall(&self, key: &K) -> Option<Result<V, Error<E>>> {
+        self.kept(key).map(Stored::into_result)
     }
 
     /// What is known of a key without asking for it, if there is a store.

@@ -1,12 +1,13 @@
 //! A store in memory, of so many entries.
 //!
-//! Owns: an index, a list from the most to the least recently used, and its own lock round both. Refuses to know: the
-//! batcher. As there, no user code runs under the lock but `Eq` of keys: values are shared and cloned outside, and what
-//! is given up is dropped outside.
+//! Owns: an index, the order in which entries were used, and its own lock round both. Refuses to know: the batcher. As
+//! there, no user code runs under the lock but `Eq` of keys: values are shared and cloned outside, and what is given up
+//! is dropped outside.
 //!
 //! Invariants:
-//! 1. The list from `first` to `last` holds exactly the slots that are indexed, the most recently used first.
-//! 2. There are at most `most` of them.
+//! 1. The slots are a ring in which each is followed by the one used before it; `first` is the most recently used one,
+//!    so the one before it is the least recently used. Without slots it is 0.
+//! 2. The index holds the places of all slots, by their hashes. There are at most `most` of them.
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::{
@@ -18,11 +19,8 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
-    entry::spread,
-    pages::Pages,
     store::{Store, Stored},
     sync::Mutex,
-    waiters::NONE,
 };
 
 /// A [`Store`] in memory that keeps values, and drops the least recently used one when it is full.
@@ -34,8 +32,9 @@ use crate::{
 /// # Choosing a value
 ///
 /// `max_entries` times the size of a key and a value, and about 50 bytes for each, is the memory it takes when full;
-/// nothing is set aside before. `MemoryStore::new(0)` cannot keep anything; [`build`](crate::Builder::build) refuses
-/// it.
+/// nothing is set aside before. What an entry took that has left is kept for others, until
+/// [all are invalidated](crate::Batcher::invalidate_all). `MemoryStore::new(0)` cannot keep anything;
+/// [`build`](crate::Builder::build) refuses it.
 ///
 /// A large value is cloned for every hit. Make it an `Arc`.
 ///
@@ -59,31 +58,33 @@ pub struct MemoryStore<K, V> {
     most: usize,
 }
 
+/// No key is pinned.
+impl<K, V> Unpin for MemoryStore<K, V> {}
+
 struct Slots<K, V> {
     index: HashTable<u32>,
-    pages: Pages<Slot<K, V>>,
+    all: Vec<Slot<K, V>>,
     first: u32,
-    last: u32,
 }
 
 struct Slot<K, V> {
     key: K,
     value: Arc<V>,
-    hash: u32,
+    hash: u64,
     prev: u32,
     next: u32,
 }
 
 impl<K, V> MemoryStore<K, V> {
-    /// An empty store for at most so many entries, 1 or more.
+    /// An empty store for at most so many entries, 1 or more; more than 2³² - 1 count as that many.
     pub fn new(max_entries: usize) -> Self {
         let hasher = foldhash::quality::RandomState::default();
-        Self { slots: Mutex::new(Slots::new()), hasher, most: max_entries }
+        Self { slots: Mutex::new(Slots::new()), hasher, most: max_entries.min(u32::MAX as usize) }
     }
 
     /// How many entries it holds now.
     pub fn len(&self) -> usize {
-        self.slots.lock().index.len()
+        self.slots.lock().all.len()
     }
 
     /// Whether it holds none.
@@ -92,75 +93,102 @@ impl<K, V> MemoryStore<K, V> {
     }
 }
 
-impl<K: Hash, V> MemoryStore<K, V> {
-    fn hash(&self, key: &K) -> u32 {
-        (self.hasher.hash_one(key) >> 32) as u32
-    }
-}
-
 impl<K, V> Slots<K, V> {
     const fn new() -> Self {
-        Self { index: HashTable::new(), pages: Pages::new(), first: NONE, last: NONE }
+        Self { index: HashTable::new(), all: Vec::new(), first: 0 }
     }
 
-    fn find(&self, key: &K, hash: u32) -> Option<u32>
+    fn get(&self, place: u32) -> Option<&Slot<K, V>> {
+        self.all.get(place as usize)
+    }
+
+    fn find(&self, key: &K, hash: u64) -> Option<u32>
     where
         K: Eq,
     {
-        let is_it = |&slot: &u32| self.pages.get(slot).is_some_and(|known| known.hash == hash && known.key == *key);
-        self.index.find(spread(hash), is_it).copied()
+        self.index.find(hash, |&place| self.get(place).is_some_and(|slot| slot.key == *key)).copied()
     }
 
-    fn insert(&mut self, slot: Slot<K, V>) {
-        let hash = slot.hash;
-        let slot = self.pages.insert(slot);
-        let pages = &self.pages;
-        self.index.insert_unique(spread(hash), slot, |&other| spread(pages.get(other).map_or(0, |slot| slot.hash)));
-        self.link(slot);
+    /// The least recently used one.
+    fn last(&self) -> Option<u32> {
+        self.get(self.first).map(|slot| slot.prev)
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Slot<K, V>> {
-        self.unlink(slot);
-        let left = self.pages.remove(slot)?;
-        if let Ok(found) = self.index.find_entry(spread(left.hash), |&other| other == slot) {
-            found.remove();
+    /// The most recently used one is at `place` now, as nothing was before or as the ring was closed without it.
+    fn begin_at(&mut self, place: u32) {
+        let first = self.first;
+        if let Some(last) = self.last() {
+            self.tie(last, place);
+            self.tie(place, first);
         }
-        Some(left)
+        self.first = place;
+    }
+
+    /// One follows the other.
+    fn tie(&mut self, place: u32, next: u32) {
+        if let Some(slot) = self.all.get_mut(place as usize) {
+            slot.next = next;
+        }
+        if let Some(slot) = self.all.get_mut(next as usize) {
+            slot.prev = place;
+        }
     }
 
     /// It is the most recently used one now.
-    fn touch(&mut self, slot: u32) {
-        if self.first != slot {
-            self.unlink(slot);
-            self.link(slot);
+    fn touch(&mut self, place: u32) {
+        let Some(&Slot { prev, next, .. }) = self.get(place) else { return };
+        if next == self.first {
+            self.first = place; // it was the last
+        } else if place != self.first {
+            self.tie(prev, next);
+            self.begin_at(place);
         }
     }
 
-    fn link(&mut self, slot: u32) {
-        let behind = std::mem::replace(&mut self.first, slot);
-        if let Some(slot) = self.pages.get_mut(slot) {
-            (slot.prev, slot.next) = (NONE, behind);
+    /// There are fewer than `most`.
+    fn insert(&mut self, mut slot: Slot<K, V>, most: usize) {
+        let (hash, len) = (slot.hash, self.all.len());
+        let Ok(place) = u32::try_from(len) else { unreachable!("`most` is a number of 32 bits") };
+        if len == self.all.capacity() {
+            self.all.reserve_exact(most.saturating_sub(len).min(len.max(4))); // twice as many, but never more than `most`
         }
-        *self.prev_of(behind) = slot;
+        (slot.prev, slot.next) = (place, place);
+        self.all.push(slot);
+        self.begin_at(place);
+        let Self { index, all, .. } = self;
+        index.insert_unique(hash, place, |&other| all.get(other as usize).map_or(0, |slot| slot.hash));
     }
 
-    fn unlink(&mut self, slot: u32) {
-        let Some(&Slot { prev, next, .. }) = self.pages.get(slot) else { return };
-        *self.next_of(prev) = next;
-        *self.prev_of(next) = prev;
-    }
-
-    fn next_of(&mut self, slot: u32) -> &mut u32 {
-        match self.pages.get_mut(slot) {
-            Some(slot) => &mut slot.next,
-            None => &mut self.first,
+    fn remove(&mut self, place: u32) -> Option<Slot<K, V>> {
+        let &Slot { hash, prev, next, .. } = self.get(place)?;
+        if let Ok(found) = self.index.find_entry(hash, |&other| other == place) {
+            found.remove();
         }
+        self.tie(prev, next);
+        if self.first == place {
+            self.first = next;
+        }
+        if let Some(end) = self.end().filter(|end| *end != place) {
+            self.renumber(end, place);
+        }
+        Some(self.all.swap_remove(place as usize))
     }
 
-    fn prev_of(&mut self, slot: u32) -> &mut u32 {
-        match self.pages.get_mut(slot) {
-            Some(slot) => &mut slot.prev,
-            None => &mut self.last,
+    /// The place behind which there is none.
+    fn end(&self) -> Option<u32> {
+        u32::try_from(self.all.len().checked_sub(1)?).ok()
+    }
+
+    /// A slot moves to the place of one that is in the ring no more.
+    fn renumber(&mut self, from: u32, to: u32) {
+        let Some(&Slot { hash, prev, next, .. }) = self.get(from) else { return };
+        self.tie(prev, to);
+        self.tie(to, next);
+        if self.first == from {
+            self.first = to;
+        }
+        if let Some(place) = self.index.find_mut(hash, |&place| place == from) {
+            *place = to;
         }
     }
 }
@@ -171,42 +199,41 @@ where
     V: Clone + Send + Sync + 'static,
 {
     fn get(&self, key: &K) -> Option<Stored<V, E>> {
-        let hash = self.hash(key);
+        let hash = self.hasher.hash_one(key);
         let value = {
             let mut slots = self.slots.lock();
-            let slot = slots.find(key, hash)?;
-            slots.touch(slot);
-            Arc::clone(&slots.pages.get(slot)?.value)
+            let place = slots.find(key, hash)?;
+            slots.touch(place);
+            Arc::clone(&slots.get(place)?.value)
         };
         Some(Stored::Found(V::clone(&value)))
     }
 
     fn put(&self, key: K, stored: Stored<V, E>) {
         let Stored::Found(value) = stored else { return Store::<K, V, E>::remove(self, &key) };
-        let hash = self.hash(&key);
-        let mut slot = Some(Slot { key, value: Arc::new(value), hash, prev: NONE, next: NONE });
+        let hash = self.hasher.hash_one(&key);
+        let mut slot = Some(Slot { key, value: Arc::new(value), hash, prev: 0, next: 0 });
         let mut given_up = None; // these two are dropped outside the lock, whatever happens
         {
             let mut slots = self.slots.lock();
             let Some(new) = &slot else { return };
             if let Some(old) = slots.find(&new.key, hash) {
                 given_up = slots.remove(old);
-            } else if slots.index.len() >= self.most {
-                let last = slots.last;
-                given_up = slots.remove(last);
+            } else if slots.all.len() >= self.most {
+                given_up = slots.last().and_then(|last| slots.remove(last));
             }
             if self.most > 0 {
-                slot.take().into_iter().for_each(|slot| slots.insert(slot));
+                slot.take().into_iter().for_each(|slot| slots.insert(slot, self.most));
             }
         }
         drop((slot, given_up));
     }
 
     fn remove(&self, key: &K) {
-        let hash = self.hash(key);
+        let hash = self.hasher.hash_one(key);
         let given_up = {
             let mut slots = self.slots.lock();
-            slots.find(key, hash).and_then(|slot| slots.remove(slot))
+            slots.find(key, hash).and_then(|place| slots.remove(place))
         };
         drop(given_up);
     }

@@ -163,9 +163,12 @@ where
         let (now, chain, span) = (shared.asked_at(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
         let (mut key, mut wait) = (Some(key), Some(Wait::Task(cx.waker().clone())));
-        if chain.is_none() && span.is_none() && !asks_store {
-            let cell = shared.lock().quick(&mut key, &mut wait, hash, now);
+        if chain.is_none() && !asks_store {
+            let mut queue = shared.lock();
+            let cell = queue.quick(&mut key, &mut wait, hash, now);
             if let Some(cell) = cell {
+                queue.waiters.note_span(cell, span);
+                drop(queue);
                 self.state = State::Waiting(cell);
                 return Ok(());
             }

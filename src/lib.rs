@@ -121,6 +121,7 @@
 // layer 0: pure
 mod answers;
 mod broken;
+mod callers;
 mod chain;
 mod config;
 mod dispatch;

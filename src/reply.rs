@@ -128,12 +128,21 @@ impl<V, E> Outcomes<V, E> {
             Self::Each(aligned) => ("answered", &*aligned.said),
             Self::Whole(error, _) => (error.outcome().as_str(), [].as_slice()),
         };
-        let count = |of: fn(&Said<V, E>) -> bool| said.iter().filter(|said| of(said)).count();
+        let [mut found, mut failed, mut unprocessed, mut absent] = [0_usize; 4];
+        for said in said {
+            let count = match said {
+                Said::Value(_) => &mut found,
+                Said::Error(_) | Said::Shared(_) => &mut failed,
+                Said::Unprocessed(_) => &mut unprocessed,
+                Said::Absent => &mut absent,
+            };
+            *count = count.saturating_add(1);
+        }
         span.record("end", end);
-        span.record("found", count(|said| matches!(said, Said::Value(_))));
-        span.record("failed", count(|said| matches!(said, Said::Error(_) | Said::Shared(_))));
-        span.record("unprocessed", count(|said| matches!(said, Said::Unprocessed(_))));
-        span.record("absent", count(|said| matches!(said, Said::Absent)));
+        span.record("found", found);
+        span.record("failed", failed);
+        span.record("unprocessed", unprocessed);
+        span.record("absent", absent);
     }
 }
 

@@ -5,13 +5,14 @@
 
 use std::time::Duration;
 
-use tracing::{Level, Span, debug, debug_span, dispatcher, field, span::Id, span_enabled};
+use tracing::{Level, Span, debug, debug_span, dispatcher, field, level_filters::LevelFilter, span::Id};
 
 use crate::{gate::Refused, seal::Sealed, stats::Reason};
 
-/// The number of the span that the caller is in, if loads have spans.
+/// The number of the span that the caller is in, if anybody listens at the level of loads: whether to loads as well is
+/// asked when one begins.
 pub(crate) fn of_caller() -> Option<u64> {
-    if !span_enabled!(target: "multiget", Level::DEBUG) {
+    if Level::DEBUG > LevelFilter::current() {
         return None; // so that nobody pays who does not trace
     }
     dispatcher::get_default(|dispatch| dispatch.current_span().id().map(Id::into_u64))

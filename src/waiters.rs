@@ -4,7 +4,7 @@
 //! keys, loads, and whether a waiter's key is queued or in flight.
 //!
 //! A cell holds a waker until its answer lands, then the answer until its owner takes it or goes. Its number is all its
-//! owner keeps. The spans of callers are numbers beside it, in a table that is empty unless somebody traces.
+//! owner keeps. The spans of callers are noted beside it (`callers.rs`), if somebody traces.
 //!
 //! Invariants:
 //! 1. A chain is its first cell (`head`); `next` leads to the last one, and the head's `prev` is that last one, or
@@ -15,12 +15,10 @@
 
 use std::{collections::VecDeque, sync::Arc, task::Waker};
 
-use hashbrown::HashTable;
-
 use crate::{
     broken::broken,
+    callers::Callers,
     chain::{Chain, Nested},
-    entry::spread,
     pages::Pages,
     stats::{Outcome, Stats},
 };
@@ -29,10 +27,6 @@ use crate::{
 pub(crate) const MOST_CALLERS: usize = 32;
 /// The most cells looked at for them.
 const MOST_LOOKED_AT: usize = 1_024;
-/// The most cells whose caller's span is remembered.
-const MOST_SPANS: usize = 4_096;
-/// Room for so many spans stays when there is none.
-const SPANS_AT_REST: usize = 64;
 
 /// No place.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -149,15 +143,15 @@ pub(crate) struct Waiters<A> {
     /// Those of them that wait inside loads.
     pub(crate) nested: Nested,
     waiting: usize,
-    /// Cells of tasks that have a span, and its number. Nothing is held by it: the span may be closed.
-    spans: HashTable<(u32, u64)>,
+    /// Of tasks; groups have theirs.
+    spans: Callers,
 }
 
 impl<A: Answer> Waiters<A> {
     /// `batcher`: what this one is called in chains.
     pub(crate) fn new(batcher: u64) -> Self {
         let (cells, groups, nested) = (Pages::new(), Pages::new(), Nested::new(batcher));
-        Self { cells, groups, nested, waiting: 0, spans: HashTable::new() }
+        Self { cells, groups, nested, waiting: 0, spans: Callers::new() }
     }
 
     pub(crate) const fn waiting(&self) -> usize {
@@ -293,7 +287,7 @@ impl<A: Answer> Waiters<A> {
     /// Frees a cell that is in no chain any more.
     pub(crate) fn free<K>(&mut self, cell: u32, after: &mut After<K, A>) {
         debug_assert!(self.entry_of(cell).is_none(), "invariant 1: a freed cell is in no chain");
-        self.forget_span(cell);
+        self.spans.forget(cell);
         match self.cells.remove(cell) {
             Some(Cell::Landed(answer)) => after.answers.push(answer),
             Some(Cell::Waiting { wait: Wait::Task(waker), .. }) => after.wakers.push(waker),
@@ -371,7 +365,7 @@ impl<A: Answer> Waiters<A> {
         let Cell::Landed(answer) = self.cells.remove_if(cell, |cell| matches!(cell, Cell::Landed(_)))? else {
             return None;
         };
-        self.forget_span(cell);
+        self.spans.forget(cell);
         if broken!("double answer") {
             let (answer, again) = answer.split();
             self.cells.insert(Cell::Landed(again));
@@ -426,8 +420,9 @@ impl<A: Answer> Waiters<A> {
     /// Remembers the span in which a task asked, if it has one and there is room.
     #[inline]
     pub(crate) fn note_span(&mut self, cell: u32, span: Option<u64>) {
-        let Some(span) = span.filter(|_| self.spans.len() < MOST_SPANS) else { return };
-        self.spans.insert_unique(scatter(cell), (cell, span), |(cell, _)| scatter(*cell));
+        if let Some(span) = span {
+            self.spans.note(cell, span);
+        }
     }
 
     /// Remembers the span in which the owner of a group asked.
@@ -437,32 +432,27 @@ impl<A: Answer> Waiters<A> {
         }
     }
 
-    #[inline]
-    fn forget_span(&mut self, cell: u32) {
-        if self.spans.is_empty() {
-            return;
-        }
-        if let Ok(found) = self.spans.find_entry(scatter(cell), |(other, _)| *other == cell) {
-            found.remove();
-            if self.spans.is_empty() && self.spans.capacity() > SPANS_AT_REST {
-                self.spans = HashTable::new();
-            }
-        }
-    }
-
     /// Adds the spans of those who wait in these chains, as far as there is room and they are not there yet.
     pub(crate) fn callers(&self, heads: impl Iterator<Item = u32>, callers: &mut Vec<u64>) {
+        if self.spans.is_empty() && self.groups.is_empty() {
+            return;
+        }
         let mut left = MOST_LOOKED_AT;
         for mut cell in heads {
             while let Some(Cell::Waiting { wait, links }) = self.cells.get(cell) {
-                let span = match wait {
-                    Wait::Task(_) => self.spans.find(scatter(cell), |(other, _)| *other == cell).map(|(_, span)| *span),
-                    Wait::Group { group, .. } => self.groups.get(*group).and_then(|group| group.span),
-                };
-                callers.extend(span.filter(|span| !callers.contains(span)));
-                left = left.saturating_sub(1);
                 if left == 0 || callers.len() >= MOST_CALLERS {
                     return;
+                }
+                left = left.saturating_sub(1);
+                let span = match wait {
+                    Wait::Task(_) => self.spans.span_of(cell),
+                    Wait::Group { group, .. } => self.groups.get(*group).and_then(|group| group.span),
+                };
+                if let Some(span) = span.filter(|span| !callers.contains(span)) {
+                    callers.push(span);
+                }
+                if links.next == NONE {
+                    break;
                 }
                 cell = links.next;
             }
@@ -482,9 +472,4 @@ impl<A: Answer> Waiters<A> {
             _ => None,
         }
     }
-}
-
-/// Numbers of cells follow each other; the table wants them spread.
-fn scatter(cell: u32) -> u64 {
-    spread(cell.wrapping_mul(0x9E37_79B9))
 }

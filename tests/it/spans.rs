@@ -263,6 +263,20 @@ async fn p14_a_load_is_linked_to_at_most_32_callers_and_holds_none_of_their_span
     assert_at_rest(&batcher);
 }
 
+/// Nor to more when those it was linked to as it began have gone by its end.
+#[tokio::test(start_paused = true)]
+async fn p14_a_load_that_was_left_by_its_first_callers_is_linked_to_no_more_than_32() {
+    let spans = Spans::record();
+    let batcher = tens(builder().max_batch(50).window(ms(10)), &Log::default(), ms(20));
+    let mut gets: Vec<_> = (0..40).map(|key| Box::pin(batcher.get(key).instrument(caller()))).collect();
+    assert!(gets.iter_mut().all(|get| poll(get).is_pending()));
+    tokio::time::sleep(ms(20)).await;
+    assert_eq!((batcher.stats().in_flight, spans.links()), (1, vec![32]));
+    drop(gets.drain(..32));
+    assert!(join_all(gets).await.iter().all(Result::is_ok));
+    assert_eq!(spans.links(), [32]);
+}
+
 /// A caller who is told by an error has been linked as well; one who comes with no span leaves no trace of another.
 #[tokio::test(start_paused = true)]
 async fn p14_a_cell_that_is_used_again_is_not_linked_to_who_had_it_before() {

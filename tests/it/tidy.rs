@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 3] = [
     &[
         "answers",
         "broken",
+        "callers",
         "chain",
         "config",
         "dispatch",

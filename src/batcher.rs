@@ -456,14 +456,14 @@ where
 
 impl<K, V, E> Clone for Batcher<K, V, E> {
     fn clone(&self) -> Self {
-        self.shared.lock().add_handle();
+        self.shared.add_handle();
         Self { shared: Arc::clone(&self.shared) }
     }
 }
 
 impl<K, V, E> Drop for Batcher<K, V, E> {
     fn drop(&mut self) {
-        self.shared.quietly(Queue::drop_handle);
+        self.shared.drop_handle();
     }
 }
 
@@ -503,7 +503,7 @@ impl<K, V, E> WeakBatcher<K, V, E> {
     /// A handle, unless the batcher is gone: all its handles and gets dropped, and no load running.
     pub fn upgrade(&self) -> Option<Batcher<K, V, E>> {
         let shared = self.shared.upgrade()?;
-        shared.lock().add_handle();
+        shared.add_handle();
         Some(Batcher { shared })
     }
 }

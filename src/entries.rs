@@ -158,6 +158,16 @@ impl<K> Entries<K> {
         self.new.len > 0 && with != limit.keys && !self.weights.are_kept()
     }
 
+    /// How many more new keys, one after another, change nothing but that they are queued.
+    #[inline]
+    pub(crate) fn room(&self, limit: &Limit) -> usize {
+        if self.new.len < 2 || self.weights.are_kept() {
+            return 0;
+        }
+        let with = self.again.len.saturating_add(self.new.len).saturating_add(1);
+        if with > limit.keys { usize::MAX } else { limit.keys.saturating_sub(with) }
+    }
+
     /// The same as [`Self::open`] for one more that is plain, whose key has no entry; with its first waiter.
     #[inline]
     pub(crate) fn append(&mut self, key: K, hash: u32, stamp: u32, waiter: impl FnOnce(u32) -> u32) {

@@ -162,20 +162,17 @@ where
         let hash = shared.hash(&key);
         let (now, chain, span) = (shared.asked_at(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
-        let (mut key, mut wait) = (Some(key), Some(Wait::Task(cx.waker().clone())));
+        let (mut key, mut waker) = (Some(key), Some(cx.waker().clone()));
         if chain.is_none() && !asks_store {
-            let mut queue = shared.lock();
-            let cell = queue.quick(&mut key, &mut wait, hash, now);
-            if let Some(cell) = cell {
-                queue.waiters.note_span(cell, span);
-                drop(queue);
+            let entered = shared.entrance.enter(&mut key, &mut waker, span, hash, now);
+            if let Some(cell) = entered {
                 self.state = State::Waiting(cell);
                 return Ok(());
             }
         }
-        let (Some(key), Some(wait)) = (key, wait) else { unreachable!("both are taken or none") };
+        let (Some(key), Some(waker)) = (key, waker) else { unreachable!("both are taken or none") };
         let weight = shared.weigh(&key);
-        let ask = Ask { key, hash, weight, wait, chain };
+        let ask = Ask { key, hash, weight, wait: Wait::Task(waker), chain, cell: None };
         self.ask(Some(ask), asks_store, now, span)
     }
 

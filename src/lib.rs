@@ -125,6 +125,7 @@ mod callers;
 mod chain;
 mod config;
 mod dispatch;
+mod doors;
 mod drive;
 mod entries;
 mod entry;

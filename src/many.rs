@@ -130,13 +130,13 @@ where
                 let mut wait = Some(Wait::Group { group, seat: *place });
                 next = Some(key);
                 if chain.is_none() {
-                    if let Some(cell) = queue.quick(&mut next, &mut wait, hash, now) {
+                    if let Some(cell) = queue.quick(&mut next, &mut wait, None, hash, now) {
                         self.cells.push(cell);
                         continue;
                     }
                 }
                 let (Some(key), Some(wait)) = (next.take(), wait) else { unreachable!("both are taken or none") };
-                let last = ask.replace(Ask { key, hash, weight, wait, chain: chain.clone() });
+                let last = ask.replace(Ask { key, hash, weight, wait, chain: chain.clone(), cell: None });
                 spares.extend(last.map(|ask| ask.key));
                 let refused = match queue.submit(&mut ask, now, runtime.is_some()) {
                     Submit::Waits { cell, spare } => {

@@ -6,7 +6,7 @@
 //! back when a page is empty, so one long-lived place pins one page and not all of them.
 //!
 //! Invariants:
-//! 1. Bit `i` of a page's `free`, in two halves, is set exactly when its place `i` is empty.
+//! 1. Bit `i` of a page's `free` is set exactly when its place `i` is nobody's. Somebody's may be empty.
 //! 2. A page stands in `open`, once, exactly when a bit of its `free` is set.
 //! 3. At most `SPARE_BYTES` worth of pages without a tenant are kept; none of their metadata when there is no tenant at
 //!    all beyond that.
@@ -24,7 +24,7 @@ pub(crate) struct Pages<T, const N: usize = 64> {
 }
 
 struct Page<T, const N: usize> {
-    free: [u64; 2],
+    free: u128,
     places: Option<Places<T, N>>, // none where they were given back
 }
 
@@ -32,10 +32,9 @@ struct Page<T, const N: usize> {
 impl<T, const N: usize> Pages<T, N> {
     const PLACES: u32 = N as u32;
     /// Of a page without a tenant.
-    const ALL_FREE: [u64; 2] = {
+    const ALL_FREE: u128 = {
         assert!(N.is_power_of_two(), "the number of a place is that of its page and its own, side by side");
-        let all = u128::MAX >> (128 - N);
-        [all as u64, (all >> 64) as u64]
+        u128::MAX >> (128 - N)
     };
 
     pub(crate) const fn new() -> Self {
@@ -85,6 +84,47 @@ impl<T, const N: usize> Pages<T, N> {
     /// The same for a tenant that knows its number.
     #[inline]
     pub(crate) fn insert_with(&mut self, value: impl FnOnce(u32) -> T) -> u32 {
+        self.admit(|number| Some(value(number)))
+    }
+
+    /// Sets numbers aside whose places stay empty: some of 64 that follow each other, one at least.
+    pub(crate) fn hold(&mut self) -> (u32, u64) {
+        let number = self.open_page();
+        let Some(page) = self.all.get_mut(number as usize) else {
+            unreachable!("invariant 2: an open page exists");
+        };
+        if page.free == Self::ALL_FREE {
+            match page.places {
+                Some(_) => self.spare = self.spare.saturating_sub(1),
+                None => page.places = new_places(),
+            }
+        }
+        let shift = page.first_free() & 64;
+        let run = page.free.wrapping_shr(shift) as u64;
+        page.free &= !u128::from(run).wrapping_shl(shift);
+        if page.free == 0 {
+            self.open.pop();
+        }
+        self.len = self.len.saturating_add(run.count_ones() as usize);
+        (number.wrapping_mul(Self::PLACES) | shift, run)
+    }
+
+    /// Gives them back.
+    pub(crate) fn release(&mut self, (first, run): (u32, u64)) {
+        let (number, bit) = Self::split(first);
+        let Some(page) = self.all.get_mut(number as usize) else { return };
+        if page.free == 0 {
+            self.open.push(number);
+        }
+        page.free |= u128::from(run).wrapping_shl(bit);
+        self.len = self.len.saturating_sub(run.count_ones() as usize);
+        if page.free == Self::ALL_FREE {
+            self.vacate(number);
+        }
+    }
+
+    #[inline]
+    fn admit(&mut self, value: impl FnOnce(u32) -> Option<T>) -> u32 {
         let number = self.open_page();
         let Some(page) = self.all.get_mut(number as usize) else {
             unreachable!("invariant 2: an open page exists");
@@ -96,16 +136,14 @@ impl<T, const N: usize> Pages<T, N> {
             }
         }
         let bit = page.first_free();
-        let [low, high] = &mut page.free;
-        let half = if *low == 0 { high } else { low };
-        *half &= half.wrapping_sub(1);
-        if page.free == [0; 2] {
+        page.free &= page.free.wrapping_sub(1);
+        if page.free == 0 {
             self.open.pop();
         }
         let number = number.wrapping_mul(Self::PLACES) | bit;
         if let Some(place) = page.places.as_mut().and_then(|places| places.get_mut(bit as usize)) {
             debug_assert!(place.is_none(), "invariant 1: a free place is empty");
-            *place = Some(value(number));
+            *place = value(number);
         }
         self.len = self.len.saturating_add(1);
         number
@@ -144,6 +182,13 @@ impl<T, const N: usize> Pages<T, N> {
         self.all.get_mut(page as usize)?.places.as_mut()?.get_mut(bit as usize)?.as_mut()
     }
 
+    /// The place of a number that is somebody's, empty or not.
+    #[inline]
+    pub(crate) fn place(&mut self, place: u32) -> Option<&mut Option<T>> {
+        let (page, bit) = Self::split(place);
+        self.all.get_mut(page as usize)?.places.as_mut()?.get_mut(bit as usize)
+    }
+
     #[inline]
     pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
         self.remove_if(place, |_| true)
@@ -156,11 +201,10 @@ impl<T, const N: usize> Pages<T, N> {
         let page = self.all.get_mut(number as usize)?;
         let tenant = page.places.as_mut()?.get_mut(bit as usize)?;
         let value = if is_it(tenant.as_ref()?) { tenant.take() } else { None }?;
-        if page.free == [0; 2] {
+        if page.free == 0 {
             self.open.push(number);
         }
-        let [low, high] = &mut page.free;
-        *if bit < 64 { low } else { high } |= 1_u64.wrapping_shl(bit);
+        page.free |= 1_u128.wrapping_shl(bit);
         self.len = self.len.saturating_sub(1);
         if page.free == Self::ALL_FREE {
             self.vacate(number);
@@ -185,8 +229,7 @@ impl<T, const N: usize> Page<T, N> {
     /// The first empty place, if there is one.
     #[inline]
     const fn first_free(&self) -> u32 {
-        let [low, high] = self.free;
-        if low == 0 { 64_u32.saturating_add(high.trailing_zeros()) } else { low.trailing_zeros() }
+        self.free.trailing_zeros()
     }
 }
 

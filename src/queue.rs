@@ -43,6 +43,7 @@ use crate::{
     broken::broken,
     chain::Chain,
     config::Limits,
+    doors::Door,
     drive::Drive,
     entries::Entries,
     entry::At,
@@ -54,6 +55,8 @@ use crate::{
     weights::{Limit, Weight},
 };
 
+#[path = "queue/admit.rs"]
+mod admit;
 #[path = "queue/ends.rs"]
 mod ends;
 #[path = "queue/fresh.rs"]
@@ -67,6 +70,8 @@ pub(crate) struct Ask<K> {
     pub(crate) wait: Wait,
     /// Inside which flights it is asked.
     pub(crate) chain: Option<Arc<Chain>>,
+    /// The cell that was set aside for it.
+    pub(crate) cell: Option<u32>,
 }
 
 /// What became of an [`Ask`], which is taken only if it waits.
@@ -112,6 +117,7 @@ pub(crate) struct Queue<K, A> {
     pub(crate) entries: Entries<K>,
     pub(crate) flights: Pages<Flight<K>, 16>,
     fillers: Fillers<K, A>,
+    pub(crate) door: Door<K>,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
     pub(crate) pace: Pace,
@@ -140,6 +146,7 @@ impl<K, A: Answer> Queue<K, A> {
             entries: Entries::new(weighed),
             flights: Pages::new(),
             fillers: Fillers::new(),
+            door: Door::new(),
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             pace: Pace::default(),
@@ -177,7 +184,14 @@ impl<K, A: Answer> Queue<K, A> {
     /// key and wait are taken, and [`Self::account`] would do nothing; else nothing has changed and [`Self::submit`] is
     /// next.
     #[inline]
-    pub(crate) fn quick(&mut self, key: &mut Option<K>, wait: &mut Option<Wait>, hash: u32, now: u64) -> Option<u32>
+    pub(crate) fn quick(
+        &mut self,
+        key: &mut Option<K>,
+        wait: &mut Option<Wait>,
+        own: Option<u32>,
+        hash: u32,
+        now: u64,
+    ) -> Option<u32>
     where
         K: Eq,
     {
@@ -195,7 +209,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.arrivals = self.arrivals.wrapping_add(1);
         let mut cell = NONE;
         self.entries.append(key, hash, stamp, |entry| {
-            cell = self.waiters.open(entry, wait);
+            cell = self.waiters.open(own, entry, wait);
             cell
         });
         Some(cell)
@@ -239,7 +253,7 @@ impl<K, A: Answer> Queue<K, A> {
         }
         let entry = self.entries.open(ask.key, ask.hash, ask.weight, now);
         self.has_arrived();
-        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain), spare: None }
+        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain, ask.cell), spare: None }
     }
 
     /// Waiters that `capacity` limits.
@@ -290,7 +304,7 @@ impl<K, A: Answer> Queue<K, A> {
     fn join(&mut self, entry: u32, ask: Ask<K>) -> Submit<K> {
         self.stats.joins = self.stats.joins.saturating_add(1);
         let spare = self.expect(entry, ask.key);
-        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain), spare }
+        Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain, ask.cell), spare }
     }
 
     /// Somebody is about to wait for this entry. Gives back the key if that is not needed.
@@ -315,8 +329,8 @@ impl<K, A: Answer> Queue<K, A> {
     }
 
     #[inline]
-    fn add_waiter(&mut self, entry: u32, wait: Wait, chain: Option<Arc<Chain>>) -> u32 {
-        let cell = self.waiters.join(&mut self.entries.get_mut(entry).head, entry, wait);
+    fn add_waiter(&mut self, entry: u32, wait: Wait, chain: Option<Arc<Chain>>, own: Option<u32>) -> u32 {
+        let cell = self.waiters.join(&mut self.entries.get_mut(entry).head, own, entry, wait);
         if let Some(chain) = chain {
             self.waiters.nested.insert(cell, chain);
             self.entries.add_nested(entry, 1);

@@ -16,7 +16,7 @@ use crate::{
     seal::Sealed,
     stats::{Outcome, Stats},
     store::Stored,
-    sync::caught,
+    sync::{Payload, caught},
     waiters::Answer,
 };
 
@@ -25,6 +25,8 @@ pub(crate) enum Reply<V, E> {
     Own(V),
     Shared(Arc<V>),
     Failed(Error<E>),
+    /// The comparison of keys that was to be made for it.
+    Panicked(Payload),
 }
 
 impl<V, E> Answer for Reply<V, E> {
@@ -33,6 +35,7 @@ impl<V, E> Answer for Reply<V, E> {
             Self::Own(value) => Self::Shared(Arc::new(value)).split(),
             Self::Shared(value) => (Self::Shared(Arc::clone(&value)), Self::Shared(value)),
             Self::Failed(error) => (Self::Failed(error.clone()), Self::Failed(error)),
+            Self::Panicked(payload) => (Self::Failed(Error::Panicked), Self::Panicked(payload)),
         }
     }
 
@@ -40,11 +43,16 @@ impl<V, E> Answer for Reply<V, E> {
         match self {
             Self::Own(_) | Self::Shared(_) => Outcome::Found,
             Self::Failed(error) => error.outcome(),
+            Self::Panicked(_) => Outcome::Panicked,
         }
     }
 
     fn failed(outcome: Outcome) -> Self {
         Self::Failed(Error::plain(outcome))
+    }
+
+    fn panicked(payload: Payload) -> Self {
+        Self::Panicked(payload)
     }
 }
 
@@ -60,6 +68,7 @@ impl<V: Clone, E> Reply<V, E> {
             Self::Own(value) => Ok(value),
             Self::Shared(value) => Ok(Arc::try_unwrap(value).unwrap_or_else(|shared| V::clone(&shared))),
             Self::Failed(error) => Err(error),
+            Self::Panicked(payload) => payload.resume(),
         }
     }
 }

@@ -20,6 +20,7 @@ use std::{
 use crate::{
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
+    doors::Entrance,
     gate::{Gate, Live},
     land::CHUNK,
     loader::Loader,
@@ -28,7 +29,7 @@ use crate::{
     retry::{Retry, Verdict},
     stats::Stats,
     store::Store,
-    sync::{AtomicBool, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
+    sync::{AtomicBool, AtomicUsize, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
     waiters::After,
     weights::{Limit, Weight},
 };
@@ -43,16 +44,19 @@ pub(crate) struct Shared<K, V, E> {
     queue: Mutex<State<K, V, E>>,
     /// Whether no key is known and the queue is open, as of when the lock was last released.
     rests: AtomicBool,
+    /// Handles. Only the first and the last one are an event.
+    handles: AtomicUsize,
     /// Answers that came from the store.
     hits: AtomicU64,
-    /// When the driver began to wait for a pass of the scheduler, if it does and its policy goes by these; else zero.
-    pass: AtomicU64,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
     built: Instant,
     /// Memory for the wakers of a load, empty.
     wakes: Mutex<Vec<Waker>>,
+    /// Takes in those who have come by the door.
+    admit: fn(&mut State<K, V, E>, &mut Rest<K, V, E>),
+    pub(crate) entrance: Entrance<K>,
 }
 
 pub(crate) type State<K, V, E> = Queue<K, Reply<V, E>>;
@@ -79,13 +83,29 @@ pub(crate) struct Rules<K, E> {
 impl<K, V, E> Shared<K, V, E> {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, K, V, E> {
-        Locked { queue: self.queue.lock(), rests: &self.rests }
+        let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };
+        if locked.queue.door.is_open {
+            locked.admit();
+        }
+        locked
     }
 
     /// Whether nothing is known that a store would have to be checked against. What has happened before this is called,
     /// for whoever calls it, has been seen.
     pub(crate) fn rests(&self) -> bool {
         self.rests.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add_handle(&self) {
+        if self.handles.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.lock().add_handle();
+        }
+    }
+
+    pub(crate) fn drop_handle(&self) {
+        if self.handles.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.quietly(Queue::drop_handle);
+        }
     }
 
     pub(crate) fn count_hits(&self, hits: usize) {
@@ -184,7 +204,7 @@ impl<K, V, E> Shared<K, V, E> {
     /// that counts passes of the scheduler waits for one, that is when the pass began.
     #[inline]
     pub(crate) fn asked_at(&self) -> u64 {
-        match self.pass.load(Ordering::Relaxed) {
+        match self.entrance.pass.load(Ordering::Relaxed) {
             0 => self.now(),
             pass => pass,
         }
@@ -193,12 +213,12 @@ impl<K, V, E> Shared<K, V, E> {
     /// The driver begins to wait for a pass, or has been spawned and not run yet.
     pub(crate) fn begin_pass(&self, now: u64) {
         if self.settings.dispatch.counts_passes() {
-            self.pass.store(now, Ordering::Relaxed);
+            self.entrance.pass.store(now, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn end_pass(&self) {
-        self.pass.store(0, Ordering::Relaxed);
+        self.entrance.pass.store(0, Ordering::Relaxed);
     }
 
     /// A weight as gates see it: by the builder's measure or, without one, by the loader's.
@@ -216,7 +236,33 @@ impl<K, V, E> Shared<K, V, E> {
 /// The queue, locked.
 pub(crate) struct Locked<'a, K, V, E> {
     queue: MutexGuard<'a, State<K, V, E>>,
-    rests: &'a AtomicBool,
+    left: Left<'a, K, V, E>, // dropped after the lock
+}
+
+/// What taking in has left to do.
+struct Left<'a, K, V, E> {
+    shared: &'a Shared<K, V, E>,
+    after: Option<Rest<K, V, E>>,
+}
+
+impl<K, V, E> Drop for Left<'_, K, V, E> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(after) = self.after.take() {
+            self.shared.carry_out(after);
+        }
+    }
+}
+
+impl<K, V, E> Locked<'_, K, V, E> {
+    /// Takes in who has come by the door, and shuts it.
+    fn admit(&mut self) {
+        let (queue, shared) = (&mut *self.queue, self.left.shared);
+        shared.entrance.shut(&mut queue.door);
+        if !queue.door.asks.is_empty() {
+            (shared.admit)(queue, self.left.after.get_or_insert_with(After::new));
+        }
+    }
 }
 
 impl<K, V, E> Deref for Locked<'_, K, V, E> {
@@ -238,9 +284,14 @@ impl<K, V, E> DerefMut for Locked<'_, K, V, E> {
 impl<K, V, E> Drop for Locked<'_, K, V, E> {
     #[inline]
     fn drop(&mut self) {
+        let (shared, room) = (self.left.shared, self.queue.room());
+        if room > 0 {
+            let room = self.queue.set_aside(room);
+            shared.entrance.open(&mut self.queue.door, room);
+        }
         let rests = self.queue.rests();
-        if self.rests.load(Ordering::Relaxed) != rests {
-            self.rests.store(rests, Ordering::Release);
+        if shared.rests.load(Ordering::Relaxed) != rests {
+            shared.rests.store(rests, Ordering::Release);
         }
     }
 }
@@ -256,7 +307,10 @@ where
         store: Option<Box<dyn Store<K, V, E>>>,
         settings: Settings,
         rules: Rules<K, E>,
-    ) -> Self {
+    ) -> Self
+    where
+        K: Eq,
+    {
         static BUILT: AtomicU64 = AtomicU64::new(0);
         let batcher = BUILT.fetch_add(1, Ordering::Relaxed);
         let hasher = foldhash::quality::RandomState::default();
@@ -272,11 +326,13 @@ where
             weighed,
             queue: Mutex::new(queue),
             rests: AtomicBool::new(true),
+            handles: AtomicUsize::new(1),
             hits: AtomicU64::new(0),
-            pass: AtomicU64::new(0),
             hasher,
             built: Instant::now(),
             wakes: Mutex::new(Vec::new()),
+            admit: Queue::admit,
+            entrance: Entrance::new(),
         }
     }
 

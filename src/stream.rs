@@ -234,7 +234,7 @@ where
                 let Some(fresh) = self.fresh.pop_front() else { break None };
                 let seat = self.seats.next();
                 let (wait, chain) = (Wait::Group { group, seat }, chain.clone());
-                ask = Some(Ask { key: fresh.key, hash: fresh.hash, weight: fresh.weight, wait, chain });
+                ask = Some(Ask { key: fresh.key, hash: fresh.hash, weight: fresh.weight, wait, chain, cell: None });
                 copy = Some(fresh.copy);
                 match queue.submit(&mut ask, now, may_spawn) {
                     Submit::Waits { cell, spare } => {

@@ -21,6 +21,7 @@ use crate::{
     chain::{Chain, Nested},
     pages::Pages,
     stats::{Outcome, Stats},
+    sync::Payload,
 };
 
 /// The most spans that a load is linked to.
@@ -38,6 +39,8 @@ pub(crate) trait Answer: Sized {
     fn outcome(&self) -> Outcome;
     /// The error of this outcome, which needs nothing of the user's.
     fn failed(outcome: Outcome) -> Self;
+    /// A panic, to go on where it is taken.
+    fn panicked(payload: Payload) -> Self;
 }
 
 /// What is left to do when the lock has been released, in this order: spawn, wake, drop.
@@ -166,15 +169,39 @@ impl<A: Answer> Waiters<A> {
 
     /// A waiter that is the first of its chain.
     #[inline]
-    pub(crate) fn open(&mut self, entry: u32, wait: Wait) -> u32 {
+    pub(crate) fn open(&mut self, own: Option<u32>, entry: u32, wait: Wait) -> u32 {
         self.waiting = self.waiting.saturating_add(1);
-        self.cells.insert(Cell::Waiting { wait, links: Links { entry, prev: NONE, next: NONE } })
+        let cell = Cell::Waiting { wait, links: Links { entry, prev: NONE, next: NONE } };
+        let Some(own) = own else { return self.cells.insert(cell) };
+        if let Some(place) = self.cells.place(own) {
+            *place = Some(cell);
+        }
+        own
+    }
+
+    /// Sets numbers of cells aside, for those who are to wait there.
+    #[inline]
+    pub(crate) fn set_aside(&mut self) -> (u32, u64) {
+        self.cells.hold()
+    }
+
+    /// Nobody came for these numbers.
+    #[inline]
+    pub(crate) fn release(&mut self, cells: (u32, u64)) {
+        self.cells.release(cells);
+    }
+
+    /// Somebody who was to wait in this cell is answered at once.
+    pub(crate) fn answer(&mut self, cell: u32, answer: A) {
+        if let Some(place) = self.cells.place(cell) {
+            *place = Some(Cell::Landed(answer));
+        }
     }
 
     /// Adds a waiter at the end of the chain.
     #[inline]
-    pub(crate) fn join(&mut self, head: &mut u32, entry: u32, wait: Wait) -> u32 {
-        let cell = self.open(entry, wait);
+    pub(crate) fn join(&mut self, head: &mut u32, own: Option<u32>, entry: u32, wait: Wait) -> u32 {
+        let cell = self.open(own, entry, wait);
         if *head == NONE {
             *head = cell;
         } else {

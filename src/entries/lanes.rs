@@ -184,7 +184,7 @@ impl<K> Entries<K> {
     }
 
     #[inline]
-    pub(super) fn stamp(&mut self, now: u64) -> u32 {
+    pub(crate) fn stamp(&mut self, now: u64) -> u32 {
         if self.ripe() == 0 {
             self.clock.base = now;
         }

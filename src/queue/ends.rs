@@ -70,6 +70,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.rest(after);
         after.wake.append(&mut self.closers);
         self.entries.rest();
+        self.release_all();
     }
 
     /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.

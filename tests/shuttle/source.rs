@@ -16,7 +16,10 @@ pub(super) use shuttle::sync::Mutex;
 pub(super) use shuttle::thread_local;
 pub(crate) use shuttle::{
     future::yield_now,
-    sync::{MutexGuard, atomic::AtomicBool},
+    sync::{
+        MutexGuard,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 const NEVER: Duration = Duration::from_secs(60 * 60);

@@ -145,7 +145,8 @@ impl<K, V, E> Answers<K, V, E> {
         let is_at = |place: usize, key: &K, hash: u32| {
             asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
         };
-        let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_at(*at, key, hash(key))).count();
+        let is_next = |(place, key): (usize, &K)| asked(place).is_some_and(|(its, _)| its == key);
+        let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_next((*at, key))).count();
         if in_order == len && keyed.len() == len {
             aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
             return aligned;

@@ -267,18 +267,31 @@ impl<K> Entries<K> {
         self.index.remove(&self.pages, entry, self.get(entry).hash);
     }
 
+    /// Forgets an entry; if it is held, its own key is handed out.
     #[inline]
-    pub(crate) fn remove(&mut self, entry: u32) -> Option<Entry<K>> {
+    pub(crate) fn remove(&mut self, entry: u32) -> Option<K> {
         if broken!("leaked key") {
             self.get_mut(entry).head = NONE;
             return None;
         }
-        let removed = self.pages.remove(entry)?;
-        self.index.remove(&self.pages, entry, removed.hash);
+        let removed = self.pages.remove_by(entry, |place| {
+            let hash = place.as_ref().map_or(0, |entry| entry.hash);
+            let key = match place {
+                Some(Entry { at: At::Flying { .. }, .. }) => None, // most are
+                _ => match place.take().map(|entry| entry.at) {
+                    Some(At::Held { key, .. }) => Some(key),
+                    _ => None,
+                },
+            };
+            *place = None;
+            (hash, key)
+        });
+        let (hash, key) = removed?;
+        self.index.remove(&self.pages, entry, hash);
         if !self.extras.is_empty() {
             self.extras.remove(&entry);
         }
-        Some(removed)
+        key
     }
 
     #[inline]

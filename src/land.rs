@@ -13,7 +13,7 @@ use std::{
 use crate::{
     broken::broken,
     config::Abandon,
-    entry::{At, Entry},
+    entry::At,
     piece::Piece,
     queue::{Flight, Queue},
     retry::Tries,
@@ -133,9 +133,7 @@ impl<K, A: Answer> Queue<K, A> {
         match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
             Fate::Again { key, tries, until } => self.ask_again(number, key, tries, until, after),
             Fate::Tell(answer) => {
-                if let Some(Entry { at: At::Held { key, .. }, .. }) = self.entries.remove(number) {
-                    after.keys.push(key);
-                }
+                after.keys.extend(self.entries.remove(number));
                 self.waiters.tell(head, answer, &mut self.stats, after);
             }
         }

@@ -191,16 +191,19 @@ impl<T, const N: usize> Pages<T, N> {
 
     #[inline]
     pub(crate) fn remove(&mut self, place: u32) -> Option<T> {
-        self.remove_if(place, |_| true)
+        self.remove_by(place, Option::take)?
     }
 
-    /// Takes out the tenant of a place, if it is such a one.
+    /// A tenant is taken out of its place; if it is left there it stays.
     #[inline]
-    pub(crate) fn remove_if(&mut self, place: u32, is_it: impl FnOnce(&T) -> bool) -> Option<T> {
+    pub(crate) fn remove_by<R>(&mut self, place: u32, take: impl FnOnce(&mut Option<T>) -> R) -> Option<R> {
         let (number, bit) = Self::split(place);
         let page = self.all.get_mut(number as usize)?;
-        let tenant = page.places.as_mut()?.get_mut(bit as usize)?;
-        let value = if is_it(tenant.as_ref()?) { tenant.take() } else { None }?;
+        let tenant = page.places.as_mut()?.get_mut(bit as usize).filter(|tenant| tenant.is_some())?;
+        let taken = take(tenant);
+        if tenant.is_some() {
+            return Some(taken);
+        }
         if page.free == 0 {
             self.open.push(number);
         }
@@ -209,7 +212,7 @@ impl<T, const N: usize> Pages<T, N> {
         if page.free == Self::ALL_FREE {
             self.vacate(number);
         }
-        Some(value)
+        Some(taken)
     }
 
     /// A page has lost its last tenant.

@@ -302,8 +302,24 @@ impl<K, V, E> Landing<'_, K, V, E> {
 }
 
 impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
-    fn fate(&mut self, position: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
+    #[inline]
+    fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
         let place = self.place(position);
+        if let Outcomes::Each(aligned) = &mut self.outcomes {
+            if let Some(said @ Said::Value(_)) = aligned.said.get_mut(place) {
+                // most are
+                if let Said::Value(value) = std::mem::replace(said, Said::Absent) {
+                    return Fate::Tell(Reply::Own(value));
+                }
+            }
+        }
+        self.other_fate(place, tries, again)
+    }
+}
+
+impl<K, V, E> Landing<'_, K, V, E> {
+    #[inline(never)]
+    fn other_fate(&mut self, place: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
         let said = match &mut self.outcomes {
             Outcomes::Whole(error, verdict) => {
                 let (error, verdict) = (error.clone(), *verdict);

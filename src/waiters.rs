@@ -333,6 +333,12 @@ impl<A: Answer> Waiters<A> {
             stats.count_outcome(outcome, 1);
             return self.landed(head, was, outcome, after);
         }
+        self.tell_all(head, answer, stats, after);
+    }
+
+    #[inline(never)]
+    fn tell_all<K>(&mut self, head: u32, answer: A, stats: &mut Stats, after: &mut After<K, A>) {
+        let outcome = answer.outcome();
         let (mut cell, mut rest, mut told) = (head, answer, 0_usize);
         while let Some(place) = self.cells.get_mut(cell) {
             let Cell::Waiting { links: Links { next, .. }, .. } = place else { break };
@@ -364,7 +370,8 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// What is left to do for a cell whose answer has landed.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "so that what was there is not moved")]
     fn landed<K>(&mut self, cell: u32, was: Cell<A>, outcome: Outcome, after: &mut After<K, A>) {
         match was {
             Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => after.wakers.push(waker),
@@ -389,9 +396,14 @@ impl<A: Answer> Waiters<A> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
-        let Cell::Landed(answer) = self.cells.remove_if(cell, |cell| matches!(cell, Cell::Landed(_)))? else {
-            return None;
-        };
+        let taken = self.cells.remove_by(cell, |cell| match cell.take() {
+            Some(Cell::Landed(answer)) => Some(answer),
+            waiting => {
+                *cell = waiting;
+                None
+            }
+        });
+        let answer = taken??;
         self.spans.forget(cell);
         if broken!("double answer") {
             let (answer, again) = answer.split();

@@ -189,7 +189,7 @@ where
             let ripens = view.ripens.map(Duration::from_nanos);
             match decision {
                 Decision::Leave(reason) => {
-                    if self.shared.lock().drive.take_slot(self.generation) {
+                    if self.shared.aside().drive.take_slot(self.generation) {
                         return Some((reason, now));
                     }
                 }
@@ -215,7 +215,7 @@ where
         // Cancel: nothing is held.
         poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
-            let rung = self.shared.lock().drive.poll_rung(self.generation, Some(rings), &mut waker);
+            let rung = self.shared.aside().drive.poll_rung(self.generation, Some(rings), &mut waker);
             drop(waker); // outside the lock
             if rung { Poll::Ready(()) } else { Poll::Pending }
         })

@@ -105,7 +105,7 @@ where
         spans::link(&span, &mut callers, find); // those who joined meanwhile
         let outcomes = Outcomes::of(end, piece, sealed, |key| shared.hash(key), |error| shared.verdict(error));
         outcomes.record(&span);
-        let mut queue = shared.lock();
+        let mut queue = shared.aside();
         outcomes.count(&mut queue.stats);
         if was_wanted {
             queue.stats.load_time.record(took);
@@ -127,7 +127,7 @@ where
         let (mut begins, mut load, mut deadline, mut lineage) = (true, None, None, sealed.lineage.clone());
         let deserted = |cx: &Context<'_>| {
             let mut waker = Some(cx.waker().clone());
-            let deserted = self.shared.lock().poll_dying(sealed.flight, &mut waker);
+            let deserted = self.shared.aside().poll_dying(sealed.flight, &mut waker);
             drop(waker); // outside the lock
             deserted
         };
@@ -185,7 +185,7 @@ where
             });
         }
         if landing.repeats {
-            let mut queue = shared.lock();
+            let mut queue = shared.aside();
             queue.granted = queue.granted.saturating_add(1); // before it leaves, or a burst would pass the budget
         }
         self.landed = last;

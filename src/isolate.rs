@@ -113,7 +113,7 @@ where
         // Cancel: the future of the gates is dropped, and with it what they had granted.
         let passed = poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
-            let deserted = shared.lock().poll_dying(flight, &mut waker);
+            let deserted = shared.aside().poll_dying(flight, &mut waker);
             drop(waker); // outside the lock
             if deserted {
                 return Poll::Ready(Err(End::Deserted));

@@ -90,6 +90,12 @@ impl<K, V, E> Shared<K, V, E> {
         locked
     }
 
+    /// The same for what has nothing to do with who waits or is queued: who has come by the door is not taken in.
+    #[inline]
+    pub(crate) fn aside(&self) -> MutexGuard<'_, State<K, V, E>> {
+        self.queue.lock()
+    }
+
     /// Whether nothing is known that a store would have to be checked against. What has happened before this is called,
     /// for whoever calls it, has been seen.
     pub(crate) fn rests(&self) -> bool {
@@ -361,7 +367,7 @@ where
 
     pub(crate) fn circumstances(&self, now: u64) -> Circumstances<'_> {
         let retry = &self.settings.retry;
-        let (repeated, firsts, roll) = self.lock().repeated();
+        let (repeated, firsts, roll) = self.aside().repeated();
         Circumstances { retry, may_repeat: retry.may_repeat(repeated, firsts), roll, now }
     }
 }

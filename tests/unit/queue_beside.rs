@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     chain::Chain,
+    doors::Plain,
     land::{Fate, Fates, How},
     queue::{Ask, Queue, Submit},
     stats::{Outcome, Reason},
@@ -29,6 +30,10 @@ pub(super) enum Step {
         inside: Option<usize>,
     },
     AskMany {
+        ids: Vec<u8>,
+    },
+    /// By the door.
+    Come {
         ids: Vec<u8>,
     },
     Abandon(usize),
@@ -112,14 +117,14 @@ impl Fates<Key, u64> for Judge {
 
 /// As gets do: the quick way, if it is open, and else the other.
 fn submit(queue: &mut Queue<Key, u64>, wish: &mut Option<Ask<Key>>, now: u64, may_spawn: bool) -> Submit<Key> {
-    let Some(Ask { key, hash, weight, wait, chain }) = wish.take() else { panic!("there is a wish") };
+    let Some(Ask { key, hash, weight, wait, chain, cell }) = wish.take() else { panic!("there is a wish") };
     let (mut key, mut wait) = (Some(key), Some(wait));
-    let cell = if chain.is_none() { queue.quick(&mut key, &mut wait, hash, now) } else { None };
-    if let Some(cell) = cell {
+    let quick = if chain.is_none() { queue.quick(&mut key, &mut wait, cell, hash, now) } else { None };
+    if let Some(cell) = quick {
         assert!(key.is_none() && wait.is_none());
         return Submit::Waits { cell, spare: None };
     }
-    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait: wait.expect("it is left"), chain });
+    *wish = Some(Ask { key: key.expect("it is left"), hash, weight, wait: wait.expect("it is left"), chain, cell });
     queue.submit(wish, now, may_spawn)
 }
 
@@ -167,6 +172,31 @@ impl World {
         assert_eq!(after.spawn, None, "invariant 1: an empty queue has no driver");
     }
 
+    /// Gets come by the door, as far as it is open: they change nothing but that their keys are queued or join.
+    fn come(&mut self, ids: &[u8]) {
+        let room = self.queue.room();
+        self.queue.set_aside(room);
+        let ids = &ids[..room.min(ids.len())];
+        let mut cells = Vec::new();
+        for id in ids {
+            let (hash, cell) = (self.hash(*id), self.queue.door.cells.pop().expect("as many as there is room for"));
+            let (key, waker) = (Key { id: *id, kind: self.kind }, Waker::noop().clone());
+            self.queue.door.asks.push(Plain { key, waker, span: None, now: nanos(self.now), hash, cell });
+            cells.push(cell);
+        }
+        let (begun, mut after) = (self.begin(), After::new());
+        self.queue.admit(&mut after);
+        let mut spares = 0;
+        for (id, cell) in ids.iter().zip(cells) {
+            assert!(self.counted() < self.limits.capacity, "there is room");
+            spares += usize::from(self.waits(*id, cell, None));
+        }
+        assert_eq!(after.keys.len(), spares, "keys that are not needed come back");
+        assert!(after.wake.is_empty(), "nobody is turned back");
+        self.end(&begun, after, false);
+        assert_eq!(self.queue.drive.rings(), begun.rings, "the driver has not missed anything");
+    }
+
     fn hash(&mut self, id: u8) -> u32 {
         self.asked += 1;
         match self.kind {
@@ -178,7 +208,7 @@ impl World {
 
     fn wish(&mut self, id: u8, wait: Wait, chain: Option<Arc<Chain>>) -> Ask<Key> {
         let (hash, weight) = (self.hash(id), self.weight(id));
-        Ask { key: Key { id, kind: self.kind }, hash, weight, wait, chain }
+        Ask { key: Key { id, kind: self.kind }, hash, weight, wait, chain, cell: None }
     }
 
     fn ask(&mut self, id: u8, may_spawn: bool, inside: Option<usize>) {
@@ -208,23 +238,29 @@ impl World {
             Submit::Waits { cell, spare } => {
                 assert_eq!(expected, None, "it is to be refused");
                 assert!(may_spawn || !lonely);
-                let key = found.unwrap_or_else(|| {
-                    self.keys.push(ModelKey { id, stamp: 0, tries: Tries::default() });
-                    self.enqueue(self.keys.len() - 1);
-                    self.keys.len() - 1
-                });
-                let place = match self.carrier(key) {
-                    None => Where::Queued,
-                    Some(flight) if flight.dying => Where::Held(flight.id),
-                    Some(flight) => Where::Flying(flight.id),
-                };
-                let first_held = matches!(place, Where::Held(_)) && self.waits_for(key).next().is_none();
-                assert_eq!(spare.is_none(), found.is_none() || first_held, "a key that is not needed comes back");
-                self.waiters.push(Waiter { cell, key, place, inside: nest });
-                self.change_lane(key);
+                assert_eq!(spare.is_some(), self.waits(id, cell, nest), "a key that is not needed comes back");
             }
         }
         self.end(&begun, After::new(), false);
+    }
+
+    /// A get waits from now on; says whether its key is not needed.
+    fn waits(&mut self, id: u8, cell: u32, inside: Option<Nest>) -> bool {
+        let found = self.find(id);
+        let key = found.unwrap_or_else(|| {
+            self.keys.push(ModelKey { id, stamp: 0, tries: Tries::default() });
+            self.enqueue(self.keys.len() - 1);
+            self.keys.len() - 1
+        });
+        let place = match self.carrier(key) {
+            None => Where::Queued,
+            Some(flight) if flight.dying => Where::Held(flight.id),
+            Some(flight) => Where::Flying(flight.id),
+        };
+        let first_held = matches!(place, Where::Held(_)) && self.waits_for(key).next().is_none();
+        self.waiters.push(Waiter { cell, key, place, inside });
+        self.change_lane(key);
+        found.is_some() && !first_held
     }
 
     fn abandon(&mut self, which: usize) {
@@ -508,6 +544,7 @@ impl World {
             Step::Ask { id, may_spawn, inside } => self.ask(*id, *may_spawn, *inside),
             Step::AskMany { ids } if !self.flights.iter().any(|flight| flight.dying) => self.ask_many(ids),
             Step::AskMany { .. } => {}
+            Step::Come { ids } => self.come(ids),
             Step::Abandon(which) => self.abandon(*which),
             Step::Take(which) => self.take(*which),
             Step::Slot => self.slot(),

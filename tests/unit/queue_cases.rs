@@ -36,7 +36,7 @@ const fn of_keys(keys: usize) -> Limit {
 }
 
 const fn ask(key: Key, hash: u32, wait: Wait) -> Ask<Key> {
-    Ask { key, hash, weight: [0; 2], wait, chain: None }
+    Ask { key, hash, weight: [0; 2], wait, chain: None, cell: None }
 }
 
 /// A queue, its driver, and what waits in it.

@@ -22,6 +22,7 @@ use crate::{
     config::{Abandon, Limits},
     retry::Tries,
     stats::Outcome,
+    sync::Payload,
     weights::{Limit, Weight},
 };
 
@@ -48,6 +49,10 @@ impl Answer for u64 {
     }
 
     fn failed(_: Outcome) -> Self {
+        beside::PANICKED
+    }
+
+    fn panicked(_: Payload) -> Self {
         beside::PANICKED
     }
 }

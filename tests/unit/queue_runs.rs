@@ -39,6 +39,7 @@ fn step() -> impl Strategy<Value = Step> {
         12 => (0..8_u8, likely()).prop_map(|(id, may_spawn)| Step::Ask { id, may_spawn, inside: None }),
         5 => nested,
         2 => prop::collection::vec(0..8_u8, 1..6).prop_map(|ids| Step::AskMany { ids }),
+        3 => prop::collection::vec(0..8_u8, 1..6).prop_map(|ids| Step::Come { ids }),
         6 => place.clone().prop_map(Step::Abandon),
         4 => place.clone().prop_map(Step::Take),
         6 => Just(Step::Slot),
@@ -128,7 +129,7 @@ proptest! {
         for (count, (id, hash)) in ids.into_iter().enumerate() {
             let key = Key { id, kind: Kind::HashAtRandom };
             let wait = Wait::Task(Waker::noop().clone());
-            let mut ask = Some(Ask { key, hash, weight: [0; 2], wait, chain: None });
+            let mut ask = Some(Ask { key, hash, weight: [0; 2], wait, chain: None, cell: None });
             let (mut after, before) = (After::new(), queue.before());
             let Submit::Waits { cell, .. } = queue.submit(&mut ask, 0, true) else { panic!("there is room") };
             queue.account(before, &mut after);
@@ -216,6 +217,7 @@ fn grown_step(op: u8, bytes: &mut impl Iterator<Item = u8>) -> Step {
         }
         25 => Step::Shed { flight: operand().into(), piece: operand() },
         26 => Step::Desert(operand().into()),
+        27 if flag => Step::Come { ids: (0..operand() % 6).map(|_| operand() % 8).collect() },
         27 => Step::AskMany { ids: (0..operand() % 6).map(|_| operand() % 8).collect() },
         28 => Step::Flush,
         29 => Step::Handle(flag),

@@ -60,6 +60,9 @@ enum Kind {
 const MAX_DELAY: Duration = Duration::from_millis(2);
 /// Quiet passes of the scheduler after which a queue counts as settled.
 const SETTLED: u32 = 2;
+/// The longest that keys of other threads are waited for, and as what part of a load.
+const STRAGGLE: Duration = Duration::from_micros(50);
+const STRAGGLE_OF_LOAD: u32 = 32;
 /// Passes after which they stop looking at every one and wait by timer.
 const PATIENCE: u32 = 64;
 /// What tokio's timers tick in.
@@ -83,6 +86,9 @@ impl Dispatch {
     ///   is for a lone get on an idle batcher, which costs no timer;
     /// * though keys keep coming, when its first key is N\*/λ = √(2·α/λ) old, but not before two passes. While λ or α
     ///   is zero, when it is `max_delay` old.
+    ///
+    /// On a runtime with several threads a pass says nothing of the other ones, so there two keys and more have settled
+    /// only when no new one came for 50 µs, or for a 32nd of α if that is less and not zero.
     ///
     /// None of these waits is longer than [`max_delay`](Self::max_delay). tokio's timers tick in milliseconds: a wait
     /// of a millisecond or more is a timer, a shorter one is made of passes, at most 64 of them; after that, less than
@@ -133,7 +139,8 @@ impl Dispatch {
     ///
     /// A pass is what it takes until every task that was ready has run once. A lone get costs no timer. A burst that
     /// lasts more than 64 passes is waited for by timer instead. On several worker threads a pass is that of one of
-    /// them, so gets that other threads are about to make may miss the batch.
+    /// them, so there two keys and more also wait until no new one came for 50 µs, or for a 32nd of what loads take if
+    /// that is less.
     pub const fn settle() -> Self {
         Self(Kind::Settle { max_delay: MAX_DELAY })
     }
@@ -183,6 +190,16 @@ impl Dispatch {
     /// Whether the policy goes by passes of the scheduler, so that what happens within one is at one time.
     pub(crate) const fn counts_passes(&self) -> bool {
         matches!(self.0, Kind::Settle { .. } | Kind::Adaptive { .. })
+    }
+
+    /// For how long no new key must have come to a settled queue where there are several threads.
+    pub(crate) fn straggle(&self, moment: &Moment) -> Duration {
+        match (&self.0, moment.load_time / STRAGGLE_OF_LOAD) {
+            (Kind::Settle { max_delay } | Kind::Adaptive { max_delay }, part) if moment.keys > 1 => {
+                STRAGGLE.min(if part.is_zero() { STRAGGLE } else { part }).min(*max_delay)
+            }
+            _ => Duration::ZERO,
+        }
     }
 
     /// The decision itself, while a slot is free.

@@ -32,7 +32,7 @@ use crate::{
     shared::{Rest, Shared, State},
     spans,
     stats::Reason,
-    sync::{Handle, Instant, caught, spawn, timeout, yield_now},
+    sync::{Handle, Instant, caught, on_workers, spawn, timeout, yield_now},
     waiters::After,
 };
 
@@ -164,6 +164,8 @@ where
         let dispatch = &self.shared.settings.dispatch;
         let mut watch = Watch::default();
         let mut seen = None; // the first key, and since when by our own clock
+        let mut news = None; // how many keys had come, and since when
+        let workers = on_workers();
         self.shared.end_pass(); // the one in which this was spawned
         loop {
             let limit = self.shared.limit();
@@ -178,6 +180,10 @@ where
             if seen.0 != view.first {
                 *seen = (view.first, instant);
             }
+            let news = news.get_or_insert((view.arrivals, instant));
+            if news.0 != view.arrivals {
+                *news = (view.arrivals, instant);
+            }
             // the key may have come by another runtime's clock
             view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
             let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
@@ -185,6 +191,14 @@ where
                 _ if view.nested => return Some((Reason::Nested, now)), // needs no slot
                 0 => Decision::Wait,                                    // for a key to ripen
                 _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
+            };
+            let quiet = instant.saturating_duration_since(news.1);
+            let decision = match decision {
+                // two passes say that this worker had nothing else to do, not that no other one is about to ask
+                Decision::Leave(Reason::Settled) if workers && quiet < dispatch.straggle(&view.moment) => {
+                    Decision::NextPass
+                }
+                decision => decision,
             };
             let ripens = view.ripens.map(Duration::from_nanos);
             match decision {

@@ -12,8 +12,8 @@ use std::{
 
 use crate::chain::{Chain, Lineage};
 pub(crate) use source::{
-    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, consume_budget, here, sleep_until, spawn, timeout, unconstrained,
-    yield_now,
+    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, consume_budget, here, on_workers, sleep_until, spawn,
+    timeout, unconstrained, yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
@@ -25,7 +25,7 @@ mod source {
     pub(super) use std::{sync::Mutex, thread_local};
 
     pub(crate) use tokio::{
-        runtime::Handle,
+        runtime::{Handle, RuntimeFlavor},
         task::{
             coop::{consume_budget, unconstrained},
             yield_now,
@@ -36,6 +36,11 @@ mod source {
     /// The runtime we are on.
     pub(crate) fn here() -> Option<Handle> {
         Handle::try_current().ok()
+    }
+
+    /// Whether tasks run on several threads here.
+    pub(crate) fn on_workers() -> bool {
+        here().is_some_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
     }
 
     /// Without a runtime: on the one we are on, and there must be one.

@@ -15,6 +15,7 @@ const LAYERS: [&[&str]; 3] = [
         "chain",
         "config",
         "dispatch",
+        "doors",
         "drive",
         "ends",
         "entries",

@@ -93,6 +93,10 @@ pub(crate) fn here() -> Option<Handle> {
     Some(Handle::new())
 }
 
+pub(crate) fn on_workers() -> bool {
+    false // there is no time to wait for
+}
+
 pub(crate) fn spawn(runtime: Option<&Handle>, task: impl Future<Output = ()> + Send + 'static) {
     let Some(Handle(tasks)) = runtime else { return drop(shuttle::future::spawn(task)) };
     if tasks.lock().unwrap_or_else(PoisonError::into_inner).is_none() {

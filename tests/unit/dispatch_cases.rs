@@ -1,6 +1,6 @@
 //! What each policy decides, at every bound it has: one line for each case.
 
-use std::time::Duration;
+use std::{ops::Not, time::Duration};
 
 use crate::{
     dispatch::{Asked, Decision, Dispatch, Moment, Policy},
@@ -50,6 +50,24 @@ fn p05_a_due_queue_leaves_under_every_policy_and_a_full_one_under_all_but_manual
         let full = decide(&dispatch, moment(ms(0), 0, 0), false, true);
         let expected = if format!("{dispatch:?}") == "manual" { Decision::Wait } else { Decision::Leave(Reason::Full) };
         assert_eq!(full, expected, "{dispatch:?}");
+    }
+}
+
+/// Where there are several threads, keys that are still on their way are waited for, and not for long.
+#[test]
+fn p05_stragglers_are_waited_for_as_long_as_stated() {
+    let us = Duration::from_micros;
+    let straggle = |dispatch: Dispatch, keys, load_time| {
+        dispatch.straggle(&Moment { keys, load_time, ..moment(ms(0), 2, 2) }).as_nanos()
+    };
+    for passes in [Dispatch::settle, Dispatch::adaptive] {
+        let of_load = [0, 1, 31, 32, 320, 1_600, 1_601, 1_000_000].map(|time| straggle(passes(), 2, us(time)));
+        assert_eq!(of_load, [50_000, 31, 968, 1_000, 10_000, 50_000, 50_000, 50_000]);
+        assert_eq!(straggle(passes(), 1, ms(10)), 0, "a lone get waits for nobody");
+        assert_eq!(straggle(passes().max_delay(us(7)), 2, ms(10)), 7_000);
+    }
+    for other in every_policy().into_iter().filter(|dispatch| format!("{dispatch:?}").contains("settle").not()) {
+        assert_eq!(straggle(other, 2, ms(10)), 0);
     }
 }
 

@@ -194,9 +194,10 @@ impl Dispatch {
 
     /// For how long no new key must have come to a settled queue where there are several threads.
     pub(crate) fn straggle(&self, moment: &Moment) -> Duration {
-        match (&self.0, moment.load_time / STRAGGLE_OF_LOAD) {
-            (Kind::Settle { max_delay } | Kind::Adaptive { max_delay }, part) if moment.keys > 1 => {
-                STRAGGLE.min(if part.is_zero() { STRAGGLE } else { part }).min(*max_delay)
+        let of_load = moment.load_time.checked_div(STRAGGLE_OF_LOAD).filter(|part| !part.is_zero());
+        match &self.0 {
+            Kind::Settle { max_delay } | Kind::Adaptive { max_delay } if moment.keys > 1 => {
+                of_load.unwrap_or(STRAGGLE).min(STRAGGLE).min(*max_delay)
             }
             _ => Duration::ZERO,
         }

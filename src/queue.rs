@@ -43,7 +43,7 @@ use crate::{
     broken::broken,
     chain::Chain,
     config::Limits,
-    doors::Door,
+    door::Door,
     drive::Drive,
     entries::Entries,
     entry::At,

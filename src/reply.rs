@@ -11,12 +11,13 @@ use crate::{
     answers::{Aligned, Answers, Said},
     error::Error,
     land::{Fate, Fates},
+    payload::Payload,
     piece::Piece,
     retry::{self, Retry, Tries, Verdict},
     seal::Sealed,
     stats::{Outcome, Stats},
     store::Stored,
-    sync::{Payload, caught},
+    sync::caught,
     waiters::Answer,
 };
 

@@ -18,9 +18,10 @@ use std::{
 };
 
 use crate::{
+    broken::broken,
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
-    doors::Entrance,
+    entrance::Entrance,
     gate::{Gate, Live},
     land::CHUNK,
     loader::Loader,
@@ -55,7 +56,7 @@ pub(crate) struct Shared<K, V, E> {
     /// Memory for the wakers of a load, empty.
     wakes: Mutex<Vec<Waker>>,
     /// Takes in those who have come by the door.
-    admit: fn(&mut State<K, V, E>, &mut Rest<K, V, E>),
+    admit: Admit<K, V, E>,
     pub(crate) entrance: Entrance<K>,
 }
 
@@ -72,6 +73,7 @@ pub(crate) struct Settings {
     pub(crate) isolate_failures: bool,
 }
 
+type Admit<K, V, E> = fn(&mut State<K, V, E>, &mut Rest<K, V, E>);
 type Function<A, B> = Box<dyn Fn(&A) -> B + Send + Sync>;
 
 /// The settings that speak of keys and errors.
@@ -84,7 +86,7 @@ impl<K, V, E> Shared<K, V, E> {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, K, V, E> {
         let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };
-        if locked.queue.door.is_open {
+        if locked.queue.door.is_open && !broken!("door not looked at") {
             locked.admit();
         }
         locked
@@ -292,7 +294,7 @@ impl<K, V, E> Drop for Locked<'_, K, V, E> {
     fn drop(&mut self) {
         let (shared, room) = (self.left.shared, self.queue.room());
         if room > 0 {
-            let room = self.queue.set_aside(room);
+            self.queue.set_aside(room);
             shared.entrance.open(&mut self.queue.door, room);
         }
         let rests = self.queue.rests();

@@ -4,9 +4,8 @@
 //! the private cfg `multiget_shuttle` they are `shuttle`'s, which decides at each of them who runs next.
 
 use std::{
-    any::Any,
     cell::RefCell,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
 };
 
@@ -96,19 +95,6 @@ impl<T> Mutex<T> {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What a panic carries, on its way to where the panic goes on.
-pub(crate) struct Payload(Box<std::sync::Mutex<Box<dyn Any + Send>>>); // the lock makes it `Sync`
-
-impl Payload {
-    pub(crate) fn new(payload: Box<dyn Any + Send>) -> Self {
-        Self(Box::new(std::sync::Mutex::new(payload)))
-    }
-
-    pub(crate) fn resume(self) -> ! {
-        resume_unwind(self.0.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

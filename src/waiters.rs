@@ -20,8 +20,8 @@ use crate::{
     callers::Callers,
     chain::{Chain, Nested},
     pages::Pages,
+    payload::Payload,
     stats::{Outcome, Stats},
-    sync::Payload,
 };
 
 /// The most spans that a load is linked to.

@@ -96,6 +96,47 @@ fn p02_p05_full_batches_leave() {
     });
 }
 
+/// No timer helps: two open the door, the third comes by it, and the fourth fills the batch.
+#[test]
+fn p02_p05_door_vs_full() {
+    scenario("p02_p05_door_vs_full", || async {
+        let world = World::new(4, 4, builder().window(NEVER));
+        let gets = [1, 2, 3, 4].map(|key| spawn(world.get(key)));
+        assert_eq!(all(gets).await, [FOUND; 4]);
+        assert_eq!(world.upstream().loads().iter().map(Vec::len).collect::<Vec<_>>(), [4]);
+        world.rest().await;
+    });
+}
+
+/// Two open the door; who comes by it joins one of them or brings a key, and one of those goes.
+#[test]
+fn p01_p07_door_vs_seal() {
+    scenario("p01_p07_door_vs_seal", || async {
+        let world = World::new(8, 1, builder().window(Duration::ZERO));
+        let gets = [1, 2, 3].map(|key| spawn(world.get(key)));
+        let goes = spawn(world.taste(3));
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        assert!(goes.await.unwrap().is_none_or(|outcome| outcome == FOUND));
+        let counted = world.stats();
+        assert_eq!(counted.gets, counted.joins + counted.keys_sent + counted.keys_abandoned, "each joined or was sent");
+        world.rest().await;
+    });
+}
+
+/// Who comes by the door as it is shut for good is answered or turned away.
+#[test]
+fn p17_door_vs_close() {
+    scenario("p17_door_vs_close", || async {
+        let world = World::new(8, 1, builder().dispatch(Dispatch::manual()));
+        let gets = [1, 2, 3].map(|key| spawn(world.get(key)));
+        world.batcher.close().await;
+        for outcome in all(gets).await {
+            assert!([FOUND, Outcome::Closed].contains(&outcome));
+        }
+        world.rest().await;
+    });
+}
+
 #[test]
 fn p05_full_batch_vs_window() {
     scenario("p05_full_batch_vs_window", || async {

@@ -1,7 +1,7 @@
 //! The queue, sixth part: gets that come by the door.
 //!
 //! Owns: for how many it may be open, the numbers that are set aside for them, and that each of them is what it would
-//! have been under the lock. Refuses to know: where the door is (`doors.rs`). The rules and invariants are those of
+//! have been under the lock. Refuses to know: where the door is (`entrance.rs`). The rules and invariants are those of
 //! `queue.rs`.
 #![warn(clippy::arithmetic_side_effects)]
 
@@ -13,8 +13,9 @@ use std::{
 
 use super::{Ask, Queue, Submit};
 use crate::{
-    doors::{MOST, Plain},
-    sync::Payload,
+    broken::broken,
+    door::{MOST, Plain},
+    payload::Payload,
     waiters::{After, Answer, Wait},
     weights::Weight,
 };
@@ -27,23 +28,23 @@ impl<K, A: Answer> Queue<K, A> {
             return 0;
         }
         let left = self.limits.capacity.saturating_sub(self.waiters.waiting()).saturating_sub(1);
-        self.entries.room(&self.limit).min(left).min(MOST)
+        let keys = self.entries.room(&self.limit);
+        if broken!("door open too wide") { keys.max(1).min(left) } else { keys.min(left) }.min(MOST)
     }
 
-    /// Sets numbers aside for so many, as far as that is easily done; says for how many there are.
-    pub(crate) fn set_aside(&mut self, room: usize) -> usize {
+    /// Sets numbers aside for so many.
+    pub(crate) fn set_aside(&mut self, room: usize) {
         let mut len = self.door.cells.len();
         while len < room {
             let run = self.waiters.set_aside();
             len = len.saturating_add(run.1.count_ones() as usize);
-            self.door.cells.0.push(run);
+            self.door.cells.push(run);
         }
-        room
     }
 
     /// At rest no number is set aside.
     pub(crate) fn release_all(&mut self) {
-        for run in self.door.cells.0.drain(..) {
+        for run in self.door.cells.drain() {
             self.waiters.release(run);
         }
     }

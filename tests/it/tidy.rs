@@ -15,7 +15,8 @@ const LAYERS: [&[&str]; 3] = [
         "chain",
         "config",
         "dispatch",
-        "doors",
+        "admit",
+        "door",
         "drive",
         "ends",
         "entries",
@@ -29,6 +30,7 @@ const LAYERS: [&[&str]; 3] = [
         "lanes",
         "pace",
         "pages",
+        "payload",
         "piece",
         "queue",
         "retry",
@@ -38,8 +40,8 @@ const LAYERS: [&[&str]; 3] = [
         "weights",
     ],
     &[
-        "batcher", "builder", "driver", "flight", "gate", "get", "isolate", "keep", "loader", "many", "memory",
-        "reply", "shared", "spans", "store", "stream", "sync",
+        "batcher", "builder", "driver", "entrance", "flight", "gate", "get", "isolate", "keep", "loader", "many",
+        "memory", "reply", "shared", "spans", "store", "stream", "sync",
     ],
     &[
         "hints",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     chain::Chain,
-    doors::Plain,
+    door::Plain,
     land::{Fate, Fates, How},
     queue::{Ask, Queue, Submit},
     stats::{Outcome, Reason},

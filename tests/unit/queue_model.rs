@@ -20,9 +20,9 @@ use super::{Answer, Queue};
 use crate::{
     chain::Chain,
     config::{Abandon, Limits},
+    payload::Payload,
     retry::Tries,
     stats::Outcome,
-    sync::Payload,
     weights::{Limit, Weight},
 };
 

@@ -225,6 +225,8 @@ impl Dispatch {
                 _ => Decision::NextPass,
             },
             Kind::Adaptive { .. } if *blocked => Decision::Leave(Reason::Ready),
+            // it can neither have settled nor be too old yet, so nothing has to be worked out
+            Kind::Adaptive { .. } if moment.passes < SETTLED => Decision::NextPass,
             Kind::Adaptive { max_delay } => Aim::of(moment, *max_delay).decide(moment),
             Kind::Custom(policy) => match policy.decide(moment) {
                 Decision::In(Duration::ZERO) => Decision::NextPass,

@@ -17,7 +17,7 @@ use std::{
     hash::Hash,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::Poll,
     time::Duration,
 };
@@ -32,7 +32,7 @@ use crate::{
     shared::{Rest, Shared, State},
     spans,
     stats::Reason,
-    sync::{Handle, Instant, caught, on_workers, spawn, timeout, yield_now},
+    sync::{AtomicBool, Handle, Instant, caught, on_workers, spawn, timeout, yield_now},
     waiters::After,
 };
 
@@ -74,7 +74,7 @@ where
     #[inline]
     pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>, now: Option<u64>) {
         if let Some(generation) = after.spawn {
-            let driver = Driver { shared: Arc::clone(self), generation };
+            let driver = Driver { shared: Arc::clone(self), generation, has_sealed: AtomicBool::new(false) };
             self.begin_pass(now.unwrap_or_else(|| self.now()));
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
@@ -114,6 +114,8 @@ where
 struct Driver<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     generation: u64,
+    /// It has sealed a batch, and drives no more.
+    has_sealed: AtomicBool,
 }
 
 impl<K, V, E> Driver<K, V, E> {
@@ -125,8 +127,10 @@ impl<K, V, E> Driver<K, V, E> {
 
 impl<K, V, E> Drop for Driver<K, V, E> {
     fn drop(&mut self) {
-        self.shared.end_pass();
-        self.fail(&Error::Aborted);
+        if !self.has_sealed.load(Ordering::Relaxed) {
+            self.shared.end_pass();
+            self.fail(&Error::Aborted);
+        }
     }
 }
 
@@ -152,6 +156,7 @@ where
                 queue.seal(self.generation, now, most, reason)
             });
             if let Some(sealed) = sealed {
+                self.has_sealed.store(true, Ordering::Relaxed);
                 let gated = Duration::from_nanos(if gated { now.saturating_sub(asked) } else { 0 });
                 let shared = Arc::clone(&self.shared);
                 return Some((Flight::new(shared, sealed, now, gated), permits));

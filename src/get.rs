@@ -186,7 +186,8 @@ where
         span: Option<u64>,
     ) -> Result<(), Result<V, Error<E>>> {
         let shared = &self.shared;
-        let mut runtime = None;
+        // at rest a driver will have to be spawned
+        let mut runtime = if shared.rests() { shared.runtime() } else { None };
         loop {
             let mut after = After::new();
             let mut queue = shared.lock();

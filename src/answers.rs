@@ -145,16 +145,11 @@ impl<K, V, E> Answers<K, V, E> {
         let is_at = |place: usize, key: &K, hash: u32| {
             asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
         };
-        let is_next = |(place, key): (usize, &K)| asked(place).is_some_and(|(its, _)| its == key);
-        let alike = keyed.iter().enumerate().take_while(|(at, (key, _))| is_next((*at, key))).count();
-        if alike == len && keyed.len() == len {
+        let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_at(*at, key, hash(key))).count();
+        if in_order == len && keyed.len() == len {
             aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
             return aligned;
         }
-        // equal keys of different hashes may stand in each other's places
-        let hashes_alike = |(at, key): (usize, &K)| asked(at).is_some_and(|(_, its)| its == hash(key));
-        let in_order =
-            keyed.iter().take(alike).enumerate().take_while(|(at, (key, _))| hashes_alike((*at, key))).count();
         aligned.said.resize_with(len, || Said::Absent);
         let mut places = None; // built at the first answer that is not the next key's
         for (next, (key, said)) in keyed.into_iter().enumerate() {

@@ -503,7 +503,7 @@ impl<K, V, E> WeakBatcher<K, V, E> {
     /// A handle, unless the batcher is gone: all its handles and gets dropped, and no load running.
     pub fn upgrade(&self) -> Option<Batcher<K, V, E>> {
         let shared = self.shared.upgrade()?;
-        shared.add_handle();
+        shared.revive();
         Some(Batcher { shared })
     }
 }

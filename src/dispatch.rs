@@ -88,7 +88,8 @@ impl Dispatch {
     ///   is zero, when it is `max_delay` old.
     ///
     /// On a runtime with several threads a pass says nothing of the other ones, so there two keys and more have settled
-    /// only when no new one came for 50 µs, or for a 32nd of α if that is less and not zero.
+    /// only when no new one came for 50 µs, or for a 32nd of α if that is less and not zero. These passes are not among
+    /// the 64.
     ///
     /// None of these waits is longer than [`max_delay`](Self::max_delay). tokio's timers tick in milliseconds: a wait
     /// of a millisecond or more is a timer, a shorter one is made of passes, at most 64 of them; after that, less than
@@ -197,7 +198,7 @@ impl Dispatch {
         let of_load = moment.load_time.checked_div(STRAGGLE_OF_LOAD).filter(|part| !part.is_zero());
         match &self.0 {
             Kind::Settle { max_delay } | Kind::Adaptive { max_delay } if moment.keys > 1 => {
-                of_load.unwrap_or(STRAGGLE).min(STRAGGLE).min(*max_delay)
+                of_load.unwrap_or(STRAGGLE).min(STRAGGLE).min(max_delay.saturating_sub(moment.age))
             }
             _ => Duration::ZERO,
         }

@@ -6,8 +6,9 @@
 
 use std::task::Waker;
 
-/// For how many gets the door is opened at most.
-pub(crate) const MOST: usize = 64;
+/// For how many gets the door is opened at most, and what they take there, as memory for so many stays.
+const MOST: usize = 64;
+const MOST_BYTES: usize = 4 * 1024;
 
 /// A get that changes nothing but that its key is queued, or joins.
 pub(crate) struct Plain<K> {
@@ -29,6 +30,13 @@ pub(crate) struct Door<K> {
 }
 
 impl<K> Door<K> {
+    /// For how many it is opened at most; for large keys never.
+    pub(crate) const MOST: usize = match MOST_BYTES / size_of::<Plain<K>>() {
+        0 | 1 => 0,
+        most if most < MOST => most,
+        _ => MOST,
+    };
+
     pub(crate) const fn new() -> Self {
         Self { is_open: false, cells: Runs::new(), asks: Vec::new() }
     }

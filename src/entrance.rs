@@ -63,7 +63,7 @@ impl<K> Entrance<K> {
         let mut inbox = self.inbox.lock();
         mem::swap(&mut inbox.cells, &mut door.cells);
         inbox.room = room;
-        inbox.asks.reserve(room);
+        inbox.asks.reserve_exact(room);
         door.is_open = true;
     }
 

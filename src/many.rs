@@ -130,7 +130,7 @@ where
                 let mut wait = Some(Wait::Group { group, seat: *place });
                 next = Some(key);
                 if chain.is_none() {
-                    if let Some(cell) = queue.quick(&mut next, &mut wait, None, hash, now) {
+                    if let Some(cell) = queue.quick(&mut next, &mut wait, hash, now) {
                         self.cells.push(cell);
                         continue;
                     }

@@ -2,7 +2,7 @@
 //!
 //! Owns: which keys are queued or in flight, who waits for what, who drives, how many slots are taken, and when all of
 //! it ends. Refuses to know: clocks (time is an argument), tasks (it names a driver, others spawn it), loaders, and
-//! what a value is. It runs under the batcher's one lock, so it runs no user code but `Eq` of keys, and that before it
+//! what a value is. It runs under the batcher's lock, so it runs no user code but `Eq` of keys, and that before it
 //! changes anything; whatever is to be woken or dropped is handed out in an [`After`].
 //!
 //! ```text
@@ -179,19 +179,12 @@ impl<K, A: Answer> Queue<K, A> {
         }
     }
 
-    /// A get arrives, and if it is as most of them are, this is all there is to it: its key is a new one that has no
+    /// One of many gets arrives, and if it is as most are, this is all there is to it: its key is a new one that has no
     /// weight, is not asked inside a load, has others before it, and tells the driver nothing that it does not know. Then
     /// key and wait are taken, and [`Self::account`] would do nothing; else nothing has changed and [`Self::submit`] is
     /// next.
     #[inline]
-    pub(crate) fn quick(
-        &mut self,
-        key: &mut Option<K>,
-        wait: &mut Option<Wait>,
-        own: Option<u32>,
-        hash: u32,
-        now: u64,
-    ) -> Option<u32>
+    pub(crate) fn quick(&mut self, key: &mut Option<K>, wait: &mut Option<Wait>, hash: u32, now: u64) -> Option<u32>
     where
         K: Eq,
     {
@@ -209,7 +202,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.arrivals = self.arrivals.wrapping_add(1);
         let mut cell = NONE;
         self.entries.append(key, hash, stamp, |entry| {
-            cell = self.waiters.open(own, entry, wait);
+            cell = self.waiters.open(None, entry, wait);
             cell
         });
         Some(cell)

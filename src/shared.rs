@@ -4,8 +4,8 @@
 //! Refuses to know: what is decided under it (`queue.rs`), and who waits for what (`driver.rs`, `flight.rs`, `get.rs`,
 //! `many.rs`).
 //!
-//! Invariant: no user code runs under the lock but `Eq` of keys. A second lock keeps an empty list for wakers; neither is
-//! taken under the other.
+//! Invariant: no user code runs under the lock but `Eq` of keys. A second lock keeps an empty list for wakers; neither of
+//! these is taken under the other. That of the door (`entrance.rs`) is taken under the first.
 
 use std::{
     hash::{BuildHasher, Hash},
@@ -104,9 +104,16 @@ impl<K, V, E> Shared<K, V, E> {
         self.rests.load(Ordering::Acquire)
     }
 
+    /// A handle is made of another one.
     pub(crate) fn add_handle(&self) {
+        self.handles.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A handle is made of none, so it may be the first one again.
+    pub(crate) fn revive(&self) {
+        let mut queue = self.lock();
         if self.handles.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.lock().add_handle();
+            queue.add_handle();
         }
     }
 

@@ -15,7 +15,8 @@ use crate::histogram::Times;
 pub enum Reason {
     /// It was full.
     Full,
-    /// No new key had come for two passes of the scheduler, and it was not worth it to wait for one.
+    /// No new key had come for two passes of the scheduler (on several threads for up to 50 µs more), and it was not
+    /// worth it to wait for one.
     Settled,
     /// Nothing spoke for waiting: the policy is [`immediate`](crate::Dispatch::immediate) or, under
     /// [`adaptive`](crate::Dispatch::adaptive), a load ended that had held the slot it waited for.

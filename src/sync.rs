@@ -24,7 +24,7 @@ mod source {
     pub(super) use std::{sync::Mutex, thread_local};
 
     pub(crate) use tokio::{
-        runtime::{Handle, RuntimeFlavor},
+        runtime::Handle,
         task::{
             coop::{consume_budget, unconstrained},
             yield_now,
@@ -37,9 +37,9 @@ mod source {
         Handle::try_current().ok()
     }
 
-    /// Whether tasks run on several threads here.
+    /// Whether tasks run on several threads at once here.
     pub(crate) fn on_workers() -> bool {
-        here().is_some_and(|runtime| runtime.runtime_flavor() != RuntimeFlavor::CurrentThread)
+        here().is_some_and(|runtime| runtime.metrics().num_workers() > 1)
     }
 
     /// Without a runtime: on the one we are on, and there must be one.

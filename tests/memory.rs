@@ -158,6 +158,36 @@ fn p11_at_rest_after_many_groups_and_loads_at_most_64_kib_are_held() {
     }
 }
 
+/// A key that takes so many bytes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Large<const N: usize>(u64, [u8; N]);
+
+fn rest_after_bursts_of<const N: usize>(runtime: &Runtime) -> isize {
+    let base = LIVE.get();
+    let load = |keys: Vec<Large<N>>| async move { Ok(keys.into_iter().map(|key| (key.clone(), key.0)).collect()) };
+    let batcher = Batcher::<Large<N>, u64>::builder().load_fn(load).unwrap();
+    for burst in [40, 300, 300] {
+        let gets = (0..burst).map(|key| batcher.get(Large(key, [0; N])));
+        assert!(runtime.block_on(futures::future::join_all(gets)).iter().all(Result::is_ok));
+    }
+    let rest = LIVE.get() - base;
+    println!("{rest} B at rest after bursts of keys of {N} B");
+    rest
+}
+
+#[test]
+fn p11_at_rest_after_large_keys_at_most_64_kib_are_held() {
+    let runtime = runtime();
+    let rest = [
+        rest_after_bursts_of::<0>(&runtime),
+        rest_after_bursts_of::<24>(&runtime),
+        rest_after_bursts_of::<256>(&runtime),
+        rest_after_bursts_of::<1_000>(&runtime),
+        rest_after_bursts_of::<4_000>(&runtime),
+    ];
+    assert!(rest.iter().all(|rest| *rest <= 64 * 1024), "{rest:?}");
+}
+
 /// A key that hashes like every other.
 #[derive(Clone, PartialEq, Eq)]
 struct Alike(u64);

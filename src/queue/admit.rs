@@ -6,7 +6,7 @@
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     task::Waker,
     vec::Drain,
 };
@@ -14,7 +14,7 @@ use std::{
 use super::{Ask, Queue, Submit};
 use crate::{
     broken::broken,
-    door::{MOST, Plain},
+    door::{Door, Plain},
     payload::Payload,
     waiters::{After, Answer, Wait},
     weights::Weight,
@@ -29,7 +29,7 @@ impl<K, A: Answer> Queue<K, A> {
         }
         let left = self.limits.capacity.saturating_sub(self.waiters.waiting()).saturating_sub(1);
         let keys = self.entries.room(&self.limit);
-        if broken!("door open too wide") { keys.max(1).min(left) } else { keys.min(left) }.min(MOST)
+        if broken!("door open too wide") { keys.max(1).min(left) } else { keys.min(left) }.min(Door::<K>::MOST)
     }
 
     /// Sets numbers aside for so many.
@@ -58,12 +58,11 @@ impl<K, A: Answer> Queue<K, A> {
         debug_assert!(asks.len() <= self.room(), "nothing has changed since the door was opened");
         let (mut coming, mut one) = (asks.drain(..), None);
         while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.admit_each(&mut coming, &mut one, after))) {
-            // a comparison of keys, before anything has changed
-            if let Some((key, waker, cell)) = one.take() {
-                after.keys.push(key);
-                after.wake.push(waker);
-                self.waiters.answer(cell, A::panicked(Payload::new(panic)));
-            }
+            // a comparison of keys, before anything has changed, or else a bug of ours
+            let Some((key, waker, cell)) = one.take() else { resume_unwind(panic) };
+            after.keys.push(key);
+            after.wake.push(waker);
+            self.waiters.answer(cell, A::panicked(Payload::new(panic)));
         }
         drop(coming);
         self.door.asks = asks;

@@ -65,6 +65,8 @@ fn p05_stragglers_are_waited_for_as_long_as_stated() {
         assert_eq!(of_load, [50_000, 31, 968, 1_000, 10_000, 50_000, 50_000, 50_000]);
         assert_eq!(straggle(passes(), 1, ms(10)), 0, "a lone get waits for nobody");
         assert_eq!(straggle(passes().max_delay(us(7)), 2, ms(10)), 7_000);
+        let late = Moment { load_time: ms(10), ..moment(us(1_980), 2, 2) };
+        assert_eq!(passes().straggle(&late), us(20), "nobody waits for longer than `max_delay`");
     }
     for other in every_policy().into_iter().filter(|dispatch| format!("{dispatch:?}").contains("settle").not()) {
         assert_eq!(straggle(other, 2, ms(10)), 0);

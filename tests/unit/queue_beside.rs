@@ -119,7 +119,7 @@ impl Fates<Key, u64> for Judge {
 fn submit(queue: &mut Queue<Key, u64>, wish: &mut Option<Ask<Key>>, now: u64, may_spawn: bool) -> Submit<Key> {
     let Some(Ask { key, hash, weight, wait, chain, cell }) = wish.take() else { panic!("there is a wish") };
     let (mut key, mut wait) = (Some(key), Some(wait));
-    let quick = if chain.is_none() { queue.quick(&mut key, &mut wait, cell, hash, now) } else { None };
+    let quick = if chain.is_none() { queue.quick(&mut key, &mut wait, hash, now) } else { None };
     if let Some(cell) = quick {
         assert!(key.is_none() && wait.is_none());
         return Submit::Waits { cell, spare: None };

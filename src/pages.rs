@@ -84,11 +84,30 @@ impl<T, const N: usize> Pages<T, N> {
     /// The same for a tenant that knows its number.
     #[inline]
     pub(crate) fn insert_with(&mut self, value: impl FnOnce(u32) -> T) -> u32 {
-        self.admit(|number| Some(value(number)))
+        self.admit(|page, first| {
+            let bit = page.first_free();
+            page.free &= page.free.wrapping_sub(1);
+            if let Some(place) = page.places.as_mut().and_then(|places| places.get_mut(bit as usize)) {
+                debug_assert!(place.is_none(), "invariant 1: a free place is empty");
+                *place = Some(value(first | bit));
+            }
+            (first | bit, 1)
+        })
     }
 
     /// Sets numbers aside whose places stay empty: some of 64 that follow each other, one at least.
     pub(crate) fn hold(&mut self) -> (u32, u64) {
+        self.admit(|page, first| {
+            let shift = page.first_free() & 64;
+            let run = page.free.wrapping_shr(shift) as u64;
+            page.free &= !u128::from(run).wrapping_shl(shift);
+            ((first | shift, run), run.count_ones())
+        })
+    }
+
+    /// Takes so many numbers, as it says, from a page that has some; it is told the first of them all.
+    #[inline]
+    fn admit<R>(&mut self, take: impl FnOnce(&mut Page<T, N>, u32) -> (R, u32)) -> R {
         let number = self.open_page();
         let Some(page) = self.all.get_mut(number as usize) else {
             unreachable!("invariant 2: an open page exists");
@@ -99,54 +118,32 @@ impl<T, const N: usize> Pages<T, N> {
                 None => page.places = new_places(),
             }
         }
-        let shift = page.first_free() & 64;
-        let run = page.free.wrapping_shr(shift) as u64;
-        page.free &= !u128::from(run).wrapping_shl(shift);
+        let (taken, count) = take(page, number.wrapping_mul(Self::PLACES));
         if page.free == 0 {
             self.open.pop();
         }
-        self.len = self.len.saturating_add(run.count_ones() as usize);
-        (number.wrapping_mul(Self::PLACES) | shift, run)
+        self.len = self.len.saturating_add(count as usize);
+        taken
     }
 
-    /// Gives them back.
+    /// Numbers that were set aside, and whose places are still empty, are nobody's any more.
     pub(crate) fn release(&mut self, (first, run): (u32, u64)) {
         let (number, bit) = Self::split(first);
+        self.give_back(number, u128::from(run).wrapping_shl(bit), run.count_ones());
+    }
+
+    /// So many places of a page are nobody's any more.
+    #[inline]
+    fn give_back(&mut self, number: u32, places: u128, count: u32) {
         let Some(page) = self.all.get_mut(number as usize) else { return };
         if page.free == 0 {
             self.open.push(number);
         }
-        page.free |= u128::from(run).wrapping_shl(bit);
-        self.len = self.len.saturating_sub(run.count_ones() as usize);
+        page.free |= places;
+        self.len = self.len.saturating_sub(count as usize);
         if page.free == Self::ALL_FREE {
             self.vacate(number);
         }
-    }
-
-    #[inline]
-    fn admit(&mut self, value: impl FnOnce(u32) -> Option<T>) -> u32 {
-        let number = self.open_page();
-        let Some(page) = self.all.get_mut(number as usize) else {
-            unreachable!("invariant 2: an open page exists");
-        };
-        if page.free == Self::ALL_FREE {
-            match page.places {
-                Some(_) => self.spare = self.spare.saturating_sub(1),
-                None => page.places = new_places(),
-            }
-        }
-        let bit = page.first_free();
-        page.free &= page.free.wrapping_sub(1);
-        if page.free == 0 {
-            self.open.pop();
-        }
-        let number = number.wrapping_mul(Self::PLACES) | bit;
-        if let Some(place) = page.places.as_mut().and_then(|places| places.get_mut(bit as usize)) {
-            debug_assert!(place.is_none(), "invariant 1: a free place is empty");
-            *place = value(number);
-        }
-        self.len = self.len.saturating_add(1);
-        number
     }
 
     #[cold]
@@ -204,14 +201,7 @@ impl<T, const N: usize> Pages<T, N> {
         if tenant.is_some() {
             return Some(taken);
         }
-        if page.free == 0 {
-            self.open.push(number);
-        }
-        page.free |= 1_u128.wrapping_shl(bit);
-        self.len = self.len.saturating_sub(1);
-        if page.free == Self::ALL_FREE {
-            self.vacate(number);
-        }
+        self.give_back(number, 1_u128.wrapping_shl(bit), 1);
         Some(taken)
     }
 

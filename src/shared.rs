@@ -55,7 +55,7 @@ pub(crate) struct Shared<K, V, E> {
     built: Instant,
     /// Memory for the wakers of a load, empty.
     wakes: Mutex<Vec<Waker>>,
-    /// Takes in those who have come by the door.
+    /// [`Queue::admit`], for whoever takes the lock without knowing that keys can be compared, as the drop of a get does.
     admit: Admit<K, V, E>,
     pub(crate) entrance: Entrance<K>,
 }

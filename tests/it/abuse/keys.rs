@@ -207,6 +207,24 @@ async fn k08_hash_or_eq_that_panics_when_asking_panics_there_only() {
     assert_empty(&batcher);
 }
 
+/// With two keys queued gets come by the door, and whoever looks at the queue next compares for them.
+#[tokio::test(start_paused = true)]
+async fn k08_p09_eq_that_panics_for_who_came_by_the_door_panics_there_only() {
+    let (trap, batcher) = touchy();
+    let mut gets = [1, 2, 1, 3, 2].map(|id| batcher.get(trap.touchy(id)));
+    assert!(gets.iter_mut().all(|get| poll_once(get).is_pending()));
+    trap.arm(Method::Eq, 1);
+    let stats = batcher.stats(); // not for him who only looks
+    assert!(!trap.disarm(), "it has panicked");
+    assert_eq!((stats.queued, stats.waiting, stats.joins), (3, 4, 1), "the second 1 is out");
+    let [one, two, mut again, three, joined] = gets;
+    assert!(panics(|| poll_once(&mut again)));
+    for (get, id) in [(one, 1), (two, 2), (three, 3), (joined, 2)] {
+        assert_eq!(get.await.unwrap(), id);
+    }
+    assert_empty(&batcher);
+}
+
 #[tokio::test(start_paused = true)]
 async fn k08_hash_or_eq_that_panics_when_matching_ends_that_load_as_panicked() {
     for method in [Method::Hash, Method::Eq] {

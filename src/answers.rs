@@ -130,10 +130,10 @@ impl<K, V, E> Answers<K, V, E> {
     where
         K: Eq + 'a,
     {
-        let mut aligned = Aligned { said: Vec::new(), miscounted: None, foreign: 0, repeated: 0 };
+        let mut aligned = Aligned { said: Vec::new(), values: None, miscounted: None, foreign: 0, repeated: 0 };
         let keyed = match self.0 {
             Form::InOrder(values) if values.len() == len => {
-                aligned.said = values.into_iter().map(Said::Value).collect();
+                aligned.values = Some(values);
                 return aligned;
             }
             Form::InOrder(values) => {
@@ -187,9 +187,21 @@ fn index<'a, K: 'a>(len: usize, asked: impl Fn(usize) -> Option<(&'a K, u32)>) -
 /// Answers by place.
 pub(crate) struct Aligned<V, E> {
     pub(crate) said: Vec<Said<V, E>>,
+    /// Instead of them, if they are all there is.
+    pub(crate) values: Option<Vec<V>>,
     pub(crate) miscounted: Option<usize>,
     pub(crate) foreign: u64,
     pub(crate) repeated: u64,
+}
+
+impl<V, E> Aligned<V, E> {
+    /// What is said of each, in any case.
+    pub(crate) fn each(&mut self) -> &[Said<V, E>] {
+        if let Some(values) = self.values.take() {
+            self.said = values.into_iter().map(Said::Value).collect();
+        }
+        &self.said
+    }
 }
 
 impl<K, V, E> Default for Answers<K, V, E> {

@@ -49,18 +49,21 @@ where
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
-        self.event_with(After::new(), runtime, event)
+        self.event_whole(After::new(), runtime, |queue, after| {
+            queue.unfold();
+            event(queue, after)
+        })
     }
 
-    /// The same; what is left to do is put there.
-    pub(crate) fn event_with<R>(
+    /// The same for what knows of blocks; what is left to do is put there.
+    pub(crate) fn event_whole<R>(
         self: &Arc<Self>,
         mut after: Rest<K, V, E>,
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
         let result = {
-            let mut queue = self.lock();
+            let mut queue = self.lock_whole();
             let before = queue.before();
             let result = catch_unwind(AssertUnwindSafe(|| event(&mut queue, &mut after)));
             queue.account(before, &mut after);
@@ -147,11 +150,11 @@ where
             let (reason, asked) = self.policy_and_slot().await?;
             let gated = !self.shared.settings.gates.is_empty();
             let early =
-                if broken!("sealed before the gate") { self.shared.lock().sealable(asked).0 } else { usize::MAX };
+                if broken!("sealed before the gate") { self.shared.lock_whole().sealable(asked).0 } else { usize::MAX };
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
             let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
             let (limit, now) = (self.shared.limit(), if gated { self.shared.now() } else { asked });
-            let sealed = self.shared.event(None, |queue, _| {
+            let sealed = self.shared.event_whole(After::new(), None, |queue, _| {
                 queue.set_limit(limit);
                 queue.seal(self.generation, now, most, reason)
             });
@@ -177,7 +180,7 @@ where
             let instant = Instant::now();
             let now = self.shared.at(instant);
             let mut view = {
-                let mut queue = self.shared.lock();
+                let mut queue = self.shared.lock_whole();
                 queue.set_limit(limit);
                 queue.look(self.generation, now)?
             };
@@ -252,7 +255,7 @@ where
         // Cancel: the future of the gates is dropped, and with it what they had granted.
         let passed = poll_fn(|cx| {
             let mut waker = Some(cx.waker().clone());
-            let mut queue = self.shared.lock();
+            let mut queue = self.shared.lock_whole();
             let left = queue.drive.poll_rung(self.generation, None, &mut waker) || !queue.can_seal();
             if left {
                 queue.drive.give_back(self.generation);

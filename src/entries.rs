@@ -171,15 +171,33 @@ impl<K> Entries<K> {
     /// The same as [`Self::open`] for one more that is plain, whose key has no entry; with its first waiter.
     #[inline]
     pub(crate) fn append(&mut self, key: K, hash: u32, stamp: u32, waiter: impl FnOnce(u32) -> u32) {
-        let (prev, place) = (self.new.last, self.index.insert(&self.pages, hash));
+        let prev = self.new.last;
         let at = At::Queued { key, prev, next: NONE, stamp, lane: Lane::New };
-        let entry = self.pages.insert_with(|entry| Entry { hash, head: waiter(entry), at });
-        *place = entry;
-        if let Some(Entry { at: At::Queued { next, .. }, .. }) = self.pages.get_mut(prev) {
-            *next = entry;
+        let entry = self.open_at(hash, at, waiter);
+        match self.pages.get_mut(prev) {
+            Some(Entry { at: At::Queued { next, .. }, .. }) => *next = entry,
+            _ => self.new.first = entry,
         }
         self.new.last = entry;
         self.new.len = self.new.len.saturating_add(1);
+    }
+
+    /// The same for one that is in flight.
+    pub(crate) fn open_flown(&mut self, hash: u32, flight: u32, position: u32, waiter: impl FnOnce(u32) -> u32) -> u32 {
+        self.open_at(hash, At::Flying { flight, position }, waiter)
+    }
+
+    #[inline]
+    fn open_at(&mut self, hash: u32, at: At<K>, waiter: impl FnOnce(u32) -> u32) -> u32 {
+        let place = self.index.insert(&self.pages, hash);
+        let entry = self.pages.insert_with(|entry| Entry { hash, head: waiter(entry), at });
+        *place = entry;
+        entry
+    }
+
+    /// Another new key is the oldest one from now on.
+    pub(crate) const fn has_new_first(&mut self) {
+        self.firsts = self.firsts.wrapping_add(1);
     }
 
     /// Whether gets find this entry.

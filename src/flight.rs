@@ -19,12 +19,13 @@ use std::{
 use tracing::Instrument;
 
 use crate::{
+    block::Told,
     broken::broken,
     error::Error,
     gate::Permit,
-    land::How,
+    land::{Fates, How},
     piece::Piece,
-    reply::{End, Landing, Outcomes, Same},
+    reply::{End, Landing, Outcomes, Reply, Same},
     retry::Verdict,
     seal::Sealed,
     shared::Shared,
@@ -166,29 +167,58 @@ where
 
     /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
     /// lock released before anyone is woken.
-    pub(crate) fn land(&mut self, piece: Piece, outcomes: Outcomes<V, E>, now: u64, last: bool) {
-        let shared = &self.shared;
+    pub(crate) fn land(&mut self, piece: Piece, mut outcomes: Outcomes<V, E>, now: u64, last: bool) {
+        let (positions, how) = (piece.positions(), How { last, now, may_spawn: true });
+        if self.sealed.is_folded && matches!(piece, Piece::All(_)) {
+            match outcomes.tell_all() {
+                Ok(told) => return self.land_whole(positions, told, how),
+                Err(others) => outcomes = others,
+            }
+        }
+        let shared = Arc::clone(&self.shared);
         let circumstances = shared.circumstances(now);
-        let mut positions = piece.positions();
         let mut landing = Landing::new(piece, outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
         shared.fill(&self.sealed, &mut landing);
+        self.land_each(positions, &mut landing, how);
+        if landing.repeats {
+            let mut queue = shared.aside();
+            queue.granted = queue.granted.saturating_add(1); // before it leaves, or a burst would pass the budget
+        }
+    }
+
+    fn land_each(
+        &mut self,
+        mut positions: impl ExactSizeIterator<Item = usize>,
+        fates: &mut impl Fates<K, Reply<V, E>>,
+        how: How,
+    ) {
         let mut more = true;
-        let how = How { last, now, may_spawn: true };
         while more {
-            let after = After { wake: shared.wakes(), ..After::new() };
-            more = shared.event_with(after, None, |queue, after| {
-                let more = queue.land(self.sealed.flight, &mut positions, how, &mut landing, after);
-                if last && !more {
+            let after = After { wake: self.shared.wakes(), ..After::new() };
+            more = self.shared.event_whole(after, None, |queue, after| {
+                queue.unfold();
+                let more = queue.land(self.sealed.flight, &mut positions, how, fates, after);
+                if how.last && !more {
                     queue.reuse(std::mem::take(&mut self.sealed.hashes));
                 }
                 more
             });
         }
-        if landing.repeats {
-            let mut queue = shared.aside();
-            queue.granted = queue.granted.saturating_add(1); // before it leaves, or a burst would pass the budget
+        self.landed = how.last;
+    }
+
+    /// The same for a batch of a block, if it is one yet.
+    fn land_whole(&mut self, positions: impl ExactSizeIterator<Item = usize>, mut told: Told<Reply<V, E>>, how: How) {
+        self.landed = self.shared.event_whole(After::new(), None, |queue, after| {
+            let is_whole = queue.land_whole(self.sealed.flight, &mut told, after);
+            if is_whole {
+                queue.reuse(std::mem::take(&mut self.sealed.hashes));
+            }
+            is_whole
+        });
+        if !self.landed {
+            self.land_each(positions, &mut told, how);
         }
-        self.landed = last;
     }
 
     /// Nothing of the batch is left to be told.

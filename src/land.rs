@@ -75,13 +75,8 @@ impl<K, A: Answer> Queue<K, A> {
         K: Eq,
     {
         after.wake.reserve(positions.len().min(CHUNK).saturating_add(1)); // and the driver
-        let landing = self.flight_mut(flight);
-        if how.last && !std::mem::replace(&mut landing.landing, true) {
-            after.wakers.extend(landing.bell.take());
-            let had_slot = landing.slot;
-            if self.drive.free_slot(had_slot) || self.watched {
-                self.drive.ring(after);
-            }
+        if how.last {
+            self.begin_landing(flight, after);
         }
         let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
         let mut told = 0;
@@ -98,15 +93,32 @@ impl<K, A: Answer> Queue<K, A> {
         self.flight_mut(flight).entries = entries;
         let more = positions.len() > 0;
         if !more && how.last {
-            if let Some(Flight { keys, entries, .. }) = self.flights.remove(flight) {
-                after.batch = Some(keys);
-                self.reuse(entries);
-            }
-            self.rest(after);
+            self.forget(flight, after);
         } else if !more {
             self.flight_mut(flight).filling = false;
         }
         more
+    }
+
+    /// The load is over for good, and its slot is free.
+    pub(crate) fn begin_landing(&mut self, flight: u32, after: &mut After<K, A>) {
+        let landing = self.flight_mut(flight);
+        if !std::mem::replace(&mut landing.landing, true) {
+            after.wakers.extend(landing.bell.take());
+            let had_slot = landing.slot;
+            if self.drive.free_slot(had_slot) || self.watched {
+                self.drive.ring(after);
+            }
+        }
+    }
+
+    /// The flight has landed.
+    pub(crate) fn forget(&mut self, flight: u32, after: &mut After<K, A>) {
+        if let Some(Flight { keys, entries, .. }) = self.flights.remove(flight) {
+            after.batch = Some(keys);
+            self.reuse(entries);
+        }
+        self.rest(after);
     }
 
     /// Says how many keys of the flight somebody waits for no more: this one, or none.

@@ -120,6 +120,7 @@
 
 // layer 0: pure
 mod answers;
+mod block;
 mod broken;
 mod callers;
 mod chain;
@@ -132,6 +133,7 @@ mod entries;
 mod entry;
 mod error;
 mod fillers;
+mod groups;
 mod histogram;
 mod index;
 mod land;

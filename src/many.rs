@@ -6,6 +6,7 @@
 //! the rest has come.
 
 use std::{
+    convert::Infallible,
     fmt,
     hash::Hash,
     mem,
@@ -17,17 +18,19 @@ use std::{
 use hashbrown::HashTable;
 
 use crate::{
+    block::{Block, all_differ},
     entry::spread,
     error::Error,
     fillers::Known,
     get::absent_is_none,
+    groups::EndsOn,
     queue::{Ask, Submit},
-    reply::Reply,
+    reply::{Batch, Reply},
     shared::Shared,
     spans,
     stats::Outcome,
-    sync::{chain, consume_budget},
-    waiters::{EndsOn, NONE, Wait},
+    sync::{Handle, chain, consume_budget},
+    waiters::{After, Answer, NONE, Wait},
     weights::Weight,
 };
 
@@ -40,7 +43,7 @@ struct Many<K, V, E> {
     /// share one.
     seats: Vec<u32>,
     cells: Vec<u32>,
-    hits: Results<V, E>,
+    hits: Vec<Option<Result<V, Error<E>>>>,
     group: Option<u32>,
     state: State,
 }
@@ -55,8 +58,31 @@ enum State {
     Done,
 }
 
-/// Results in the order asked; `None` where none had landed when the group ended early.
-type Results<V, E> = Vec<Option<Result<V, Error<E>>>>;
+/// Replies in the order asked, of one batch after another; `None` where none had landed when the group ended early.
+struct Replies<V, E>(Vec<Batch<V, E>>);
+
+impl<V: Clone, E> Replies<V, E> {
+    fn one(replies: Vec<Option<Reply<V, E>>>) -> Self {
+        Self(vec![Batch::Replies(replies)])
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(Batch::len).sum()
+    }
+
+    /// Goes through them until one is an error for `each`.
+    fn try_each<T>(self, mut each: impl FnMut(Option<Result<V, Error<E>>>) -> Result<(), T>) -> Result<(), T> {
+        for batch in self.0 {
+            match batch {
+                Batch::Values(values) => values.into_iter().try_for_each(|value| each(Some(Ok(value))))?,
+                Batch::Replies(replies) => {
+                    replies.into_iter().try_for_each(|reply| each(reply.map(Reply::into_result)))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
 
 impl<K, V, E> Many<K, V, E> {
     fn new(shared: Arc<Shared<K, V, E>>, keys: impl IntoIterator<Item = K>, ends_on: EndsOn) -> Self {
@@ -71,7 +97,7 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Results<V, E>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Replies<V, E>> {
         if matches!(self.state, State::New) {
             self.state = State::Done; // if user code panics on the way
             self.state = self.submit(cx).map_or_else(State::TurnedAway, |()| State::Waiting);
@@ -83,8 +109,13 @@ where
             State::TurnedAway(outcome) => {
                 ready!(pin!(consume_budget()).poll(cx));
                 self.state = State::Done;
-                let hits = self.in_order(Vec::new()).into_iter();
-                Poll::Ready(hits.map(|hit| hit.or_else(|| Some(Err(Error::plain(outcome))))).collect())
+                let mut replies = Vec::with_capacity(self.seats.len());
+                let refused = || Reply::Failed(Error::plain(outcome));
+                _ = self.in_order(Vec::new()).try_each(|hit| {
+                    replies.push(Some(hit.map_or_else(refused, Reply::from_result)));
+                    Ok::<_, Infallible>(())
+                });
+                Poll::Ready(Replies::one(replies))
             }
             State::Waiting => {
                 let Some(group) = self.group else {
@@ -102,11 +133,14 @@ where
     /// All or none. If `Eq` panics, what is seated so far is given back as this future is dropped.
     fn submit(&mut self, cx: &Context<'_>) -> Result<(), Outcome> {
         let mut keys = mem::take(&mut self.keys);
-        self.seats = vec![0; keys.len()];
+        let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
+        if shared.store.is_none() && shared.rests() {
+            keys = self.fold(keys, now, runtime.as_ref(), cx);
+        }
         if keys.is_empty() {
             return Ok(());
         }
-        let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
+        self.seats = vec![0; keys.len()];
         let mut weighed = keys.iter().map(|key| (shared.hash(key), shared.weigh(key))).collect();
         self.recall(&mut keys, &mut weighed);
         if keys.is_empty() {
@@ -119,9 +153,9 @@ where
         self.cells.reserve_exact(self.seats.len());
         let submitted = shared.event(runtime.as_ref(), |queue, after| {
             let counted = queue.stats.mark();
-            let group = queue.waiters.open_group(self.ends_on);
+            let group = queue.waiters.groups.open(self.ends_on);
             self.group = Some(group);
-            queue.waiters.note_group_span(group, span);
+            queue.waiters.groups.note_span(group, span);
             let mut answered = 0;
             queue.entries.reserve(keys.len());
             let seats = self.seats.iter_mut().filter(|seat| **seat & HIT == 0);
@@ -174,14 +208,36 @@ where
                 return Err(refused);
             }
             shared.count_hits(self.hits.len());
-            queue.waiters.seat_group(group, self.cells.len() - answered);
-            if queue.waiters.poll_group(group, &mut waker) {
+            queue.waiters.groups.seat(group, self.cells.len() - answered);
+            if queue.waiters.groups.poll(group, &mut waker) {
                 after.wake.extend(waker.take()); // only rings, and they are answered
             }
             Ok(())
         });
         drop((spares, next, ask, waker));
         submitted
+    }
+
+    /// Has the keys queued as a whole, as can be if they all differ and nothing else is going on; else they are left.
+    fn fold(&mut self, keys: Vec<K>, now: u64, runtime: Option<&Handle>, cx: &Context<'_>) -> Vec<K> {
+        let shared = Arc::clone(&self.shared);
+        if runtime.is_none() || chain().is_some() {
+            return keys;
+        }
+        let hashes: Vec<_> = keys.iter().map(|key| shared.hash(key)).collect();
+        if !all_differ(&keys, &hashes) {
+            return keys;
+        }
+        let (mut block, span) = (Some(Block::new(keys, hashes)), spans::of_caller());
+        let mut waker = Some(cx.waker().clone());
+        self.group = shared.event_whole(After::new(), runtime, |queue, _| {
+            let group = queue.fold(&mut block, self.ends_on, now)?;
+            queue.waiters.groups.note_span(group, span);
+            queue.waiters.groups.poll(group, &mut waker);
+            Some(group)
+        });
+        drop(waker); // outside the lock
+        block.map_or_else(Vec::new, Block::into_keys)
     }
 
     /// Looks into the store for what cannot be joined, once per distinct key, and leaves in `keys` what is to be
@@ -229,14 +285,32 @@ where
     }
 
     /// Takes the results, once the group waits no longer; what had not landed by then is given up.
-    fn collect(&mut self, group: u32, cx: &Context<'_>) -> Poll<Results<V, E>> {
+    fn collect(&mut self, group: u32, cx: &Context<'_>) -> Poll<Replies<V, E>> {
         let mut waker = Some(cx.waker().clone());
-        let mut replies: Vec<Option<Reply<V, E>>> = Vec::new();
-        let over = self.shared.quietly(|queue, after| {
-            if !queue.waiters.poll_group(group, &mut waker) {
-                return false;
-            }
-            after.wakers.extend(queue.waiters.close_group(group));
+        let mut queue = self.shared.aside(); // whether it is over does not depend on what is queued
+        let over = queue.waiters.groups.poll(group, &mut waker);
+        let landed = if over { queue.waiters.groups.take_landed(group) } else { None };
+        let old = landed.as_ref().and_then(|_| queue.waiters.groups.close(group));
+        drop(queue);
+        drop((waker, old)); // outside the lock
+        if !over {
+            return Poll::Pending;
+        }
+        let Some(mut landed) = landed else {
+            let replies = self.collect_each(group);
+            (self.state, self.group) = (State::Done, None); // the clone of a value may panic
+            return Poll::Ready(self.in_order(replies));
+        };
+        (self.state, self.group) = (State::Done, None);
+        landed.sort_unstable_by_key(|(seat, _)| *seat);
+        Poll::Ready(Replies(landed.into_iter().map(|(_, batch)| batch).collect()))
+    }
+
+    fn collect_each(&mut self, group: u32) -> Vec<Option<Reply<V, E>>> {
+        let mut replies = Vec::new();
+        self.shared.quietly(|queue, after| {
+            self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
+            after.wakers.extend(queue.waiters.groups.close(group));
             replies.reserve_exact(self.cells.len());
             for cell in self.cells.drain(..) {
                 let reply = queue.waiters.take(cell);
@@ -245,23 +319,17 @@ where
                 }
                 replies.push(reply);
             }
-            true
         });
-        drop(waker); // outside the lock
-        if !over {
-            return Poll::Pending;
-        }
-        (self.state, self.group) = (State::Done, None); // the clone of a value may panic
-        Poll::Ready(self.in_order(replies))
+        replies
     }
 
-    /// The result of each key asked for, from those of distinct keys and the hits.
-    fn in_order(&mut self, replies: Vec<Option<Reply<V, E>>>) -> Results<V, E> {
+    /// The reply to each key asked for, from those of distinct keys and the hits.
+    fn in_order(&mut self, replies: Vec<Option<Reply<V, E>>>) -> Replies<V, E> {
         let distinct = replies.len();
-        let mut results: Results<V, E> = replies.into_iter().map(|reply| reply.map(Reply::into_result)).collect();
-        if distinct == self.seats.len() {
-            return results;
+        if distinct == self.seats.len() || self.seats.is_empty() {
+            return Replies::one(replies);
         }
+        let mut results: Vec<_> = replies.into_iter().map(|reply| reply.map(Reply::into_result)).collect();
         results.append(&mut self.hits);
         let place_of = |seat: u32| (seat & !HIT) as usize + if seat & HIT == 0 { 0 } else { distinct };
         let mut uses = vec![0_usize; results.len()];
@@ -279,38 +347,51 @@ where
                 (Some(0), result) => result.take(), // the last one takes it
                 (_, result) => result.clone(),
             });
-        in_order.collect()
+        Replies::one(in_order.map(|result| result.map(Reply::from_result)).collect())
     }
 }
 
 impl<K, V, E> Drop for Many<K, V, E> {
     fn drop(&mut self) {
-        if self.group.is_some() {
+        if let Some(group) = self.group {
             self.shared.quietly(|queue, after| {
+                let landed = queue.waiters.groups.take_landed(group).into_iter().flatten();
+                after.answers.extend(landed.flat_map(|(_, batch)| Answer::each(batch)).flatten());
+                self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
                 for cell in self.cells.drain(..) {
                     queue.abandon(cell, after);
                 }
-                after.wakers.extend(self.group.and_then(|group| queue.waiters.close_group(group)));
+                after.wakers.extend(queue.waiters.groups.close(group));
             });
         }
     }
 }
 
 /// The error that ended the group, the first in the order asked, or all values.
-fn up_to_an_error<T, V, E>(
-    results: Results<V, E>,
+fn up_to_an_error<T, V: Clone, E>(
+    replies: Replies<V, E>,
     value: impl Fn(Result<V, Error<E>>) -> Result<T, Error<E>>,
 ) -> Result<Vec<T>, Error<E>> {
-    let mut values = Vec::with_capacity(results.len());
+    let mut values = Vec::with_capacity(replies.len());
     let mut complete = true;
-    for result in results {
-        match result.map(&value) {
+    replies.try_each(|reply| {
+        match reply.map(&value) {
             Some(result) => values.push(result?),
             None => complete = false,
         }
-    }
+        Ok(())
+    })?;
     debug_assert!(complete, "a group that ends early has an error");
     Ok(values)
+}
+
+fn each<V: Clone, E>(replies: Replies<V, E>) -> Vec<Result<V, Error<E>>> {
+    let mut results = Vec::with_capacity(replies.len());
+    _ = replies.try_each(|reply| {
+        results.extend(reply);
+        Ok::<_, Infallible>(())
+    });
+    results
 }
 
 macro_rules! futures {
@@ -358,11 +439,11 @@ macro_rules! futures {
 
 futures! {
     /// The future of [`Batcher::get_many`](crate::Batcher::get_many). It queues nothing before its first poll.
-    GetMany: Result<Vec<V>, Error<E>>, ErrorOrAbsence, |results| up_to_an_error(results, |result| result);
+    GetMany: Result<Vec<V>, Error<E>>, ErrorOrAbsence, |replies| up_to_an_error(replies, |result| result);
 
     /// The future of [`Batcher::find_many`](crate::Batcher::find_many). It queues nothing before its first poll.
-    FindMany: Result<Vec<Option<V>>, Error<E>>, Error, |results| up_to_an_error(results, absent_is_none);
+    FindMany: Result<Vec<Option<V>>, Error<E>>, Error, |replies| up_to_an_error(replies, absent_is_none);
 
     /// The future of [`Batcher::get_each`](crate::Batcher::get_each). It queues nothing before its first poll.
-    GetEach: Vec<Result<V, Error<E>>>, Nothing, |results| results.into_iter().flatten().collect();
+    GetEach: Vec<Result<V, Error<E>>>, Nothing, each;
 }

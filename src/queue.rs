@@ -40,6 +40,7 @@
 use std::{sync::Arc, task::Waker};
 
 use crate::{
+    block::Block,
     broken::broken,
     chain::Chain,
     config::Limits,
@@ -59,6 +60,8 @@ use crate::{
 mod admit;
 #[path = "queue/ends.rs"]
 mod ends;
+#[path = "queue/fold.rs"]
+mod fold;
 #[path = "queue/fresh.rs"]
 pub(crate) mod fresh;
 
@@ -89,7 +92,8 @@ pub(crate) enum Submit<K> {
 #[expect(clippy::struct_excessive_bools, reason = "four things that may be true at once")]
 pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
-    pub(crate) entries: Vec<u32>, // none where its waiters have been told
+    pub(crate) entries: Vec<u32>, // none where its waiters have been told; empty while it is of a block
+    pub(crate) seat: usize,       // of its first key, in the block it is of
     pub(crate) wanted: usize,
     pub(crate) bell: Option<Waker>,
     pub(crate) dying: bool,
@@ -112,12 +116,13 @@ pub(crate) struct Before {
     ripens: Option<u64>,
 }
 
-pub(crate) struct Queue<K, A> {
+pub(crate) struct Queue<K, A: Answer> {
     pub(crate) waiters: Waiters<A>,
     pub(crate) entries: Entries<K>,
     pub(crate) flights: Pages<Flight<K>, 16>,
     fillers: Fillers<K, A>,
     pub(crate) door: Door<K>,
+    pub(crate) block: Option<Block<K, A>>,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
     pub(crate) pace: Pace,
@@ -147,6 +152,7 @@ impl<K, A: Answer> Queue<K, A> {
             flights: Pages::new(),
             fillers: Fillers::new(),
             door: Door::new(),
+            block: None,
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             pace: Pace::default(),
@@ -216,6 +222,7 @@ impl<K, A: Answer> Queue<K, A> {
         K: Eq,
     {
         let Some(ask) = wish.as_ref() else { unreachable!("there is a wish") };
+        debug_assert!(self.block.is_none(), "invariant 9");
         // what is asked inside a load passes, or the load could not end
         if self.closed && ask.chain.is_none() {
             return self.refuse(Outcome::Closed);
@@ -247,6 +254,12 @@ impl<K, A: Answer> Queue<K, A> {
         let entry = self.entries.open(ask.key, ask.hash, ask.weight, now);
         self.has_arrived();
         Submit::Waits { cell: self.add_waiter(entry, ask.wait, ask.chain, ask.cell), spare: None }
+    }
+
+    /// Keys that are queued.
+    #[inline]
+    pub(crate) fn queued(&self) -> usize {
+        self.entries.queued().saturating_add(self.block.as_ref().map_or(0, Block::queued))
     }
 
     /// Waiters that `capacity` limits.
@@ -335,7 +348,7 @@ impl<K, A: Answer> Queue<K, A> {
     #[inline]
     pub(crate) fn account(&mut self, before: Before, after: &mut After<K, A>) {
         debug_assert!(self.counted() <= self.limits.capacity, "invariant 4");
-        if !self.drive.has_driver() && self.entries.queued() > 0 && !broken!("driver lost") {
+        if !self.drive.has_driver() && self.queued() > 0 && !broken!("driver lost") {
             after.spawn = Some(self.drive.name_driver());
             return;
         }
@@ -414,7 +427,8 @@ impl<K, A: Answer> Queue<K, A> {
 impl<K, A: Answer> Queue<K, A> {
     /// Whether nothing at all is left.
     fn is_empty(&self) -> bool {
-        let empty = self.entries.is_empty() && self.flights.is_empty() && self.fillers.is_empty();
+        let empty =
+            self.entries.is_empty() && self.flights.is_empty() && self.fillers.is_empty() && self.block.is_none();
         empty && self.waiters.is_empty() && self.closers.is_empty()
     }
 }

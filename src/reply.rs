@@ -9,6 +9,7 @@ use tracing::Span;
 
 use crate::{
     answers::{Aligned, Answers, Said},
+    block::Told,
     error::Error,
     land::{Fate, Fates},
     payload::Payload,
@@ -30,7 +31,32 @@ pub(crate) enum Reply<V, E> {
     Panicked(Payload),
 }
 
+/// The answers of a batch, in order.
+pub(crate) enum Batch<V, E> {
+    Values(Vec<V>),
+    /// `None` where there is none yet.
+    Replies(Vec<Option<Reply<V, E>>>),
+}
+
+impl<V, E> Batch<V, E> {
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Values(values) => values.len(),
+            Self::Replies(replies) => replies.len(),
+        }
+    }
+}
+
 impl<V, E> Answer for Reply<V, E> {
+    type Batch = Batch<V, E>;
+
+    fn each(batch: Batch<V, E>) -> Vec<Option<Self>> {
+        match batch {
+            Batch::Values(values) => values.into_iter().map(|value| Some(Self::Own(value))).collect(),
+            Batch::Replies(replies) => replies,
+        }
+    }
+
     fn split(self) -> (Self, Self) {
         match self {
             Self::Own(value) => Self::Shared(Arc::new(value)).split(),
@@ -130,15 +156,37 @@ impl<V, E> Outcomes<V, E> {
         }
     }
 
+    /// The answers of a whole batch, if each of its keys is to be told a value or that there is none.
+    pub(crate) fn tell_all(self) -> Result<Told<Reply<V, E>>, Self> {
+        match self {
+            Self::Each(Aligned { values: Some(values), .. }) => Ok(Told::new(values.len(), Batch::Values(values), 0)),
+            Self::Each(Aligned { said, .. })
+                if said.iter().all(|said| matches!(said, Said::Value(_) | Said::Absent)) =>
+            {
+                let mut absent = 0;
+                let reply = |said| {
+                    if let Said::Value(value) = said {
+                        return Some(Reply::Own(value));
+                    }
+                    absent += 1;
+                    Some(Reply::Failed(Error::NotFound))
+                };
+                let replies: Vec<_> = said.into_iter().map(reply).collect();
+                Ok(Told::new(replies.len(), Batch::Replies(replies), absent))
+            }
+            others => Err(others),
+        }
+    }
+
     pub(crate) fn record(&self, span: &Span) {
         if span.is_disabled() {
             return;
         }
-        let (end, said) = match self {
-            Self::Each(aligned) => ("answered", &*aligned.said),
-            Self::Whole(error, _) => (error.outcome().as_str(), [].as_slice()),
+        let (end, said, values) = match self {
+            Self::Each(aligned) => ("answered", &*aligned.said, aligned.values.as_ref().map_or(0, Vec::len)),
+            Self::Whole(error, _) => (error.outcome().as_str(), [].as_slice(), 0),
         };
-        let [mut found, mut failed, mut unprocessed, mut absent] = [0_usize; 4];
+        let [mut found, mut failed, mut unprocessed, mut absent] = [values, 0, 0, 0];
         for said in said {
             let count = match said {
                 Said::Value(_) => &mut found,
@@ -187,7 +235,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
     /// Runs `Clone` of keys that may be asked again, and the loader's verdict over single errors; both are caught.
     pub(crate) fn new(
         piece: Piece,
-        outcomes: Outcomes<V, E>,
+        mut outcomes: Outcomes<V, E>,
         sealed: &Sealed<K>,
         verdict: impl Fn(&E) -> Option<Verdict>,
         circumstances: Circumstances<'a>,
@@ -196,10 +244,11 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
         let asks_again = |verdict| matches!(verdict, Verdict::Again | Verdict::AgainAfter(_));
         let key = |place: usize| caught(|| sealed.keys.get(piece.position(place)?).cloned()).flatten();
         let (mut again, mut verdicts, mut progress) = (Vec::new(), Vec::new(), true);
-        match &outcomes {
+        match &mut outcomes {
             Outcomes::Whole(_, verdict) if asks_again(*verdict) => again = (0..piece.len()).map(key).collect(),
             Outcomes::Whole(..) => {}
-            Outcomes::Each(Aligned { said, .. }) => {
+            Outcomes::Each(aligned) => {
+                let said = aligned.each();
                 progress = !said.iter().all(|said| matches!(said, Said::Unprocessed(_)));
                 for (place, said) in said.iter().enumerate() {
                     let verdict = if let Said::Error(error) = said { verdict(error) } else { Some(Verdict::Final) };

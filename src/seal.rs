@@ -4,9 +4,10 @@
 //! driver waits for in between (`driver.rs`). The rules and invariants are those of `queue.rs`.
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
+    block::Block,
     broken::broken,
     chain::{Chain, Lineage},
     dispatch::Moment,
@@ -44,6 +45,8 @@ pub(crate) struct Sealed<K> {
     pub(crate) hashes: Vec<u32>,
     pub(crate) reason: Reason,
     pub(crate) left: usize,
+    /// Whether it was of a block.
+    pub(crate) is_folded: bool,
     /// How long the oldest of its keys was queued, in nanoseconds.
     pub(crate) waited: u64,
     /// What is asked inside this flight has this chain.
@@ -57,9 +60,11 @@ impl<K, A: Answer> Queue<K, A> {
             return None;
         }
         self.entries.ripen(now);
-        let (keys, limit, in_flight) = (self.entries.ripe(), self.limit.keys, self.drive.in_flight());
+        let folded = self.block.as_ref().map_or(0, Block::queued);
+        let (keys, limit, in_flight) =
+            (self.entries.ripe().saturating_add(folded), self.limit.keys, self.drive.in_flight());
         let (rate, load_time) = (self.pace.rate(self.arrivals, now), self.pace.load_time());
-        let age = self.entries.age(now);
+        let age = self.age(now);
         Some(View {
             moment: Moment { keys, limit, age, passes: 0, quiet: 0, in_flight, rate, load_time },
             first: self.entries.firsts(),
@@ -73,13 +78,23 @@ impl<K, A: Answer> Queue<K, A> {
         })
     }
 
+    /// How long the oldest new key has been queued; nothing, if the clock went back.
+    pub(crate) fn age(&self, now: u64) -> Duration {
+        match self.block.as_ref().filter(|block| block.queued() > 0) {
+            Some(block) => Duration::from_nanos(self.entries.clock.passed(block.stamp, now)),
+            None => self.entries.age(now),
+        }
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        self.entries.is_full(&self.limit) || self.counted() >= self.limits.capacity
+        let folded = self.block.as_ref().is_some_and(|block| block.queued() >= self.limit.keys);
+        folded || self.entries.is_full(&self.limit) || self.counted() >= self.limits.capacity
     }
 
     /// Whether the driver, with or without a slot as it is, could seal a batch.
     pub(crate) fn can_seal(&self) -> bool {
-        self.entries.nested() > 0 || self.entries.ripe() > 0 && self.drive.holds_slot()
+        let ripe = self.entries.ripe() > 0 || self.block.as_ref().is_some_and(|block| block.queued() > 0);
+        self.entries.nested() > 0 || ripe && self.drive.holds_slot()
     }
 
     /// The queue is empty: its driver is none any more and gives back what it holds.
@@ -90,6 +105,9 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// How many keys would be sealed now, and what they weigh.
     pub(crate) fn sealable(&mut self, now: u64) -> (usize, Weight) {
+        if let Some(block) = &self.block {
+            return (block.queued().min(self.limit.keys), Weight::default());
+        }
         self.entries.ripen(now);
         self.entries.sealable(&self.limit)
     }
@@ -120,7 +138,8 @@ impl<K, A: Answer> Queue<K, A> {
             _ => reason,
         };
         let mut keys = Vec::with_capacity(size);
-        let (mut hashes, mut entries) = (self.list(size), self.list(size));
+        let mut hashes = self.list(size);
+        let mut entries = if self.block.is_some() { Vec::new() } else { self.list(size) };
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
@@ -133,6 +152,12 @@ impl<K, A: Answer> Queue<K, A> {
                 oldest = waited.max(oldest);
             }
         };
+        let seat = self.block.as_ref().map_or(0, Block::first);
+        if let Some(block) = &mut self.block {
+            record((block.stamp, size as u64));
+            block.leave(size, &mut keys, &mut hashes);
+            self.entries.has_new_first();
+        }
         self.entries.leave(size, flight, |entry, key, hash, stamp| {
             keys.push(key);
             hashes.push(hash);
@@ -162,6 +187,7 @@ impl<K, A: Answer> Queue<K, A> {
         let place = self.flights.insert(Flight {
             keys: Arc::clone(&keys),
             entries,
+            seat,
             wanted: size,
             bell: None,
             dying: false,
@@ -175,7 +201,16 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
-        Some(Sealed { flight, keys, hashes, reason, left: self.entries.queued(), waited: oldest, lineage })
+        Some(Sealed {
+            flight,
+            keys,
+            hashes,
+            reason,
+            left: self.queued(),
+            is_folded: self.block.is_some(),
+            waited: oldest,
+            lineage,
+        })
     }
 
     /// An empty list with room for so many, of an earlier batch if there is one.
@@ -187,7 +222,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// A list that is not needed any more.
     pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
-        if self.scratch.len() < LISTS_KEPT && list.capacity() <= LONGEST_KEPT {
+        if self.scratch.len() < LISTS_KEPT && (1..=LONGEST_KEPT).contains(&list.capacity()) {
             list.clear();
             self.scratch.push(list);
         }

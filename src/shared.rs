@@ -85,6 +85,14 @@ pub(crate) struct Rules<K, E> {
 impl<K, V, E> Shared<K, V, E> {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, K, V, E> {
+        let mut locked = self.lock_whole();
+        locked.unfold();
+        locked
+    }
+
+    /// The same for what knows of blocks (`queue/fold.rs`), and leaves them whole.
+    #[inline]
+    pub(crate) fn lock_whole(&self) -> Locked<'_, K, V, E> {
         let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };
         if locked.queue.door.is_open && !broken!("door not looked at") {
             locked.admit();
@@ -389,7 +397,7 @@ where
 {
     fn sealable(&self) -> (usize, u64) {
         let now = self.now();
-        let (keys, weight) = self.lock().sealable(now);
+        let (keys, weight) = self.lock_whole().sealable(now);
         (keys, self.weight_of(weight))
     }
 }

@@ -23,13 +23,14 @@ use futures_core::Stream;
 use crate::{
     broken::broken,
     error::Error,
+    groups::EndsOn,
     queue::{Ask, Submit},
     reply::Reply,
     shared::Shared,
     spans,
     stats::Outcome,
     sync::{chain, consume_budget, discard},
-    waiters::{EndsOn, Wait},
+    waiters::Wait,
     weights::Weight,
 };
 
@@ -223,8 +224,8 @@ where
         // what is left in these is dropped outside the lock, whatever happens
         let (mut ask, mut copy, mut spares, mut waker) = (None, None, Vec::new(), Some(cx.waker().clone()));
         let end = self.shared.event(runtime.as_ref(), |queue, _| {
-            let group = *self.group.get_or_insert_with(|| queue.waiters.open_group(EndsOn::Each));
-            queue.waiters.note_group_span(group, span);
+            let group = *self.group.get_or_insert_with(|| queue.waiters.groups.open(EndsOn::Each));
+            queue.waiters.groups.note_span(group, span);
             let end = loop {
                 match queue.refusal().filter(|_| chain.is_none() && !self.fresh.is_empty()) {
                     Some(Outcome::Closed) => break Some(Outcome::Closed),
@@ -253,14 +254,14 @@ where
                 }
             };
             while self.ready.len() < CHUNK {
-                let Some(seat) = queue.waiters.next_landed(group) else { break };
+                let Some(seat) = queue.waiters.groups.next_landed(group) else { break };
                 if let Some((key, cell)) = self.seats.empty(seat) {
                     self.ready.extend(queue.waiters.take(cell).map(|reply| (key, reply)));
                     self.out -= 1;
                 }
             }
             if self.ready.is_empty() {
-                queue.waiters.poll_group(group, &mut waker);
+                queue.waiters.groups.poll(group, &mut waker);
             }
             end
         });
@@ -289,7 +290,7 @@ impl<K, V, E> Drop for KeyStream<K, V, E> {
                 }
             });
         }
-        self.shared.quietly(|queue, after| after.wakers.extend(queue.waiters.close_group(group)));
+        self.shared.quietly(|queue, after| after.wakers.extend(queue.waiters.groups.close(group)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who waits, and how they are told.
 //!
-//! Owns: one cell per waiter, the chain of waiters of each key, groups (many cells told by one waker). Refuses to know:
-//! keys, loads, and whether a waiter's key is queued or in flight.
+//! Owns: one cell per waiter, the chain of waiters of each key, groups (many cells told by one waker: `groups.rs`). Refuses
+//! to know: keys, loads, and whether a waiter's key is queued or in flight.
 //!
 //! A cell holds a waker until its answer lands, then the answer until its owner takes it or goes. Its number is all its
 //! owner keeps. The spans of callers are noted beside it (`callers.rs`), if somebody traces.
@@ -13,12 +13,13 @@
 //! 3. No waker is cloned, woken or dropped here, and no answer is dropped: they are handed out in [`After`].
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use crate::{
     broken::broken,
     callers::Callers,
     chain::{Chain, Nested},
+    groups::Groups,
     pages::Pages,
     payload::Payload,
     stats::{Outcome, Stats},
@@ -34,6 +35,10 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// What must be known of an answer to hand it out without running user code.
 pub(crate) trait Answer: Sized {
+    /// The answers of a whole batch, in order.
+    type Batch;
+    /// Each of them.
+    fn each(batch: Self::Batch) -> Vec<Option<Self>>;
     /// The same answer twice.
     fn split(self) -> (Self, Self);
     fn outcome(&self) -> Outcome;
@@ -89,60 +94,9 @@ struct Links {
     next: u32,
 }
 
-/// Which answer ends a group before its last one has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EndsOn {
-    Nothing,
-    Error,
-    ErrorOrAbsence,
-    /// Every one: the group is told of each as it comes, lists them, and goes on. Such a group may wait for one key
-    /// more than once.
-    Each,
-}
-
-impl EndsOn {
-    /// Whether this outcome leaves nothing to wait for.
-    pub(crate) fn is_ended_by(self, outcome: Outcome) -> bool {
-        match outcome {
-            Outcome::Found => false,
-            Outcome::NotFound => self == Self::ErrorOrAbsence,
-            _ => matches!(self, Self::Error | Self::ErrorOrAbsence),
-        }
-    }
-}
-
-struct Group {
-    waker: Option<Waker>,
-    left: usize,
-    ends_on: EndsOn,
-    over: bool,
-    /// The seats whose answers have come and were not asked for yet, of a group that ends on each.
-    landed: VecDeque<u32>,
-    /// The span of its owner, by number.
-    span: Option<u64>,
-}
-
-impl Group {
-    fn hear(&mut self, seat: u32, outcome: Outcome) {
-        match self.ends_on {
-            EndsOn::Nothing | EndsOn::Error | EndsOn::ErrorOrAbsence => self.over |= self.ends_on.is_ended_by(outcome),
-            EndsOn::Each if broken!("lost stream answer") && seat % 5 == 4 => {}
-            EndsOn::Each => self.landed.push_back(seat),
-        }
-    }
-
-    /// Whether its owner has something to do.
-    fn is_over(&self) -> bool {
-        match self.ends_on {
-            EndsOn::Each => !self.landed.is_empty(),
-            _ => self.over || self.left == 0,
-        }
-    }
-}
-
-pub(crate) struct Waiters<A> {
+pub(crate) struct Waiters<A: Answer> {
     cells: Pages<Cell<A>, 128>,
-    groups: Pages<Group, 16>,
+    pub(crate) groups: Groups<A>,
     /// Those of them that wait inside loads.
     pub(crate) nested: Nested,
     waiting: usize,
@@ -153,7 +107,7 @@ pub(crate) struct Waiters<A> {
 impl<A: Answer> Waiters<A> {
     /// `batcher`: what this one is called in chains.
     pub(crate) fn new(batcher: u64) -> Self {
-        let (cells, groups, nested) = (Pages::new(), Pages::new(), Nested::new(batcher));
+        let (cells, groups, nested) = (Pages::new(), Groups::new(), Nested::new(batcher));
         Self { cells, groups, nested, waiting: 0, spans: Callers::new() }
     }
 
@@ -253,11 +207,9 @@ impl<A: Answer> Waiters<A> {
     /// Seats somebody who is answered already.
     pub(crate) fn seat_answered(&mut self, wait: &Wait, answer: A) -> u32 {
         if let Wait::Group { group, seat } = wait {
-            if let Some(group) = self.groups.get_mut(*group) {
-                group.hear(*seat, answer.outcome());
-            }
+            self.groups.hear(*group, *seat, answer.outcome());
         }
-        self.cells.insert(Cell::Landed(answer))
+        self.keep(answer)
     }
 
     /// The seat with which a group waits in this chain already; while it is being seated it can only be the last one.
@@ -266,7 +218,7 @@ impl<A: Answer> Waiters<A> {
         let last = Some(self.links(head)?.prev).filter(|last| *last != NONE).unwrap_or(head);
         match self.cells.get(last)? {
             Cell::Waiting { wait: Wait::Group { group, seat }, .. }
-                if group == own && self.groups.get(*own)?.ends_on != EndsOn::Each =>
+                if group == own && !self.groups.waits_twice(*own) =>
             {
                 Some(*seat)
             }
@@ -377,19 +329,11 @@ impl<A: Answer> Waiters<A> {
             Cell::Waiting { wait: Wait::Task(waker), .. } if broken!("lost wake-up") => after.wakers.push(waker),
             Cell::Waiting { wait: Wait::Task(waker), .. } => after.wake.push(waker),
             Cell::Waiting { wait: Wait::Group { group, seat }, .. } => {
-                after.wake.extend(self.tell_group(group, seat, outcome));
+                after.wake.extend(self.groups.tell(group, seat, outcome));
             }
             Cell::Landed(answer) => after.answers.push(answer),
         }
         self.nested.remove(cell);
-    }
-
-    /// Its waker, once its owner has something to do: not for every batch that lands.
-    fn tell_group(&mut self, group: u32, seat: u32, outcome: Outcome) -> Option<Waker> {
-        let group = self.groups.get_mut(group)?;
-        group.left = group.left.saturating_sub(1);
-        group.hear(seat, outcome);
-        if group.is_over() { group.waker.take() } else { None }
     }
 
     /// Takes the answer out of its cell, which is free then.
@@ -425,35 +369,19 @@ impl<A: Answer> Waiters<A> {
         }
     }
 
-    pub(crate) fn open_group(&mut self, ends_on: EndsOn) -> u32 {
-        self.groups.insert(Group { waker: None, left: 0, ends_on, over: false, landed: VecDeque::new(), span: None })
+    /// So many more wait, in a block.
+    pub(crate) fn wait_in_block(&mut self, keys: usize) {
+        self.waiting = self.waiting.saturating_add(keys);
     }
 
-    /// Sets how many cells the group waits for, once they are all seated.
-    pub(crate) fn seat_group(&mut self, group: u32, left: usize) {
-        if let Some(group) = self.groups.get_mut(group) {
-            group.left = left;
-        }
+    /// So many of a block have been told, or wait as others do from now on.
+    pub(crate) fn leave_block(&mut self, keys: usize) {
+        self.waiting = self.waiting.saturating_sub(keys);
     }
 
-    /// Whether the group waits no longer. If it does, it swaps in `waker`, and what is left there is to be dropped.
-    pub(crate) fn poll_group(&mut self, group: u32, waker: &mut Option<Waker>) -> bool {
-        match self.groups.get_mut(group) {
-            Some(group) if !group.is_over() => {
-                std::mem::swap(&mut group.waker, waker);
-                false
-            }
-            _ => true,
-        }
-    }
-
-    /// The next seat whose answer has come, of a group that ends on each.
-    pub(crate) fn next_landed(&mut self, group: u32) -> Option<u32> {
-        self.groups.get_mut(group)?.landed.pop_front()
-    }
-
-    pub(crate) fn close_group(&mut self, group: u32) -> Option<Waker> {
-        self.groups.remove(group)?.waker
+    /// A cell for an answer that nobody has to be told of.
+    pub(crate) fn keep(&mut self, answer: A) -> u32 {
+        self.cells.insert(Cell::Landed(answer))
     }
 
     /// Remembers the span in which a task asked, if it has one and there is room.
@@ -461,13 +389,6 @@ impl<A: Answer> Waiters<A> {
     pub(crate) fn note_span(&mut self, cell: u32, span: Option<u64>) {
         if let Some(span) = span {
             self.spans.note(cell, span);
-        }
-    }
-
-    /// Remembers the span in which the owner of a group asked.
-    pub(crate) fn note_group_span(&mut self, group: u32, span: Option<u64>) {
-        if let Some(group) = self.groups.get_mut(group) {
-            group.span = span;
         }
     }
 
@@ -485,7 +406,7 @@ impl<A: Answer> Waiters<A> {
                 left = left.saturating_sub(1);
                 let span = match wait {
                     Wait::Task(_) => self.spans.span_of(cell),
-                    Wait::Group { group, .. } => self.groups.get(*group).and_then(|group| group.span),
+                    Wait::Group { group, .. } => self.groups.span_of(*group),
                 };
                 if let Some(span) = span.filter(|span| !callers.contains(span)) {
                     callers.push(span);

@@ -55,7 +55,7 @@ impl<K, A: Answer> Queue<K, A> {
     /// Whether nothing is queued and nothing in flight. If something is, `waker` is woken at the end of it; a waker
     /// that is not needed is left there to be dropped.
     pub(crate) fn poll_idle(&mut self, waker: &mut Option<Waker>) -> bool {
-        let idle = self.entries.queued() == 0 && self.flights.is_empty();
+        let idle = self.queued() == 0 && self.flights.is_empty();
         if !idle && !self.closers.iter().any(|known| waker.as_ref().is_some_and(|waker| known.will_wake(waker))) {
             self.closers.extend(waker.take());
         }
@@ -63,7 +63,7 @@ impl<K, A: Answer> Queue<K, A> {
     }
 
     pub(crate) fn rest(&mut self, after: &mut After<K, A>) {
-        if self.entries.queued() > 0 || !self.flights.is_empty() {
+        if self.queued() > 0 || !self.flights.is_empty() {
             return;
         }
         debug_assert!(self.waiters.waiting() == 0, "invariant 8");
@@ -76,13 +76,16 @@ impl<K, A: Answer> Queue<K, A> {
     /// Whether no key is known, so that whatever a store has may be believed, and gets are not refused.
     #[inline]
     pub(crate) fn rests(&self) -> bool {
-        self.entries.has_none() && (self.fillers.has_none() || broken!("fillers overlooked")) && !self.closed
+        self.entries.has_none()
+            && self.block.is_none()
+            && (self.fillers.has_none() || broken!("fillers overlooked"))
+            && !self.closed
     }
 
     pub(crate) fn stats(&self, now: u64) -> Stats {
         let mut stats = self.stats.clone();
-        stats.oldest = self.entries.age(now);
-        stats.queued = self.entries.queued();
+        stats.oldest = self.age(now);
+        stats.queued = self.queued();
         stats.waiting = self.waiters.waiting();
         stats.in_flight = self.drive.in_flight();
         stats

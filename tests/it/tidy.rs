@@ -10,6 +10,7 @@ use std::{
 const LAYERS: [&[&str]; 3] = [
     &[
         "answers",
+        "block",
         "broken",
         "callers",
         "chain",
@@ -23,7 +24,9 @@ const LAYERS: [&[&str]; 3] = [
         "entry",
         "error",
         "fillers",
+        "fold",
         "fresh",
+        "groups",
         "histogram",
         "index",
         "land",

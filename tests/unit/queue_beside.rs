@@ -7,12 +7,14 @@ use super::{
     World,
 };
 use crate::{
+    block::{Block, Told, all_differ},
     chain::Chain,
     door::Plain,
+    groups::EndsOn,
     land::{Fate, Fates, How},
     queue::{Ask, Queue, Submit},
     stats::{Outcome, Reason},
-    waiters::{After, EndsOn, Wait},
+    waiters::{After, NONE, Wait},
 };
 
 /// Loads after which a key is told whatever the step says.
@@ -34,6 +36,10 @@ pub(super) enum Step {
     },
     /// By the door.
     Come {
+        ids: Vec<u8>,
+    },
+    /// As a whole.
+    Fold {
         ids: Vec<u8>,
     },
     Abandon(usize),
@@ -195,6 +201,83 @@ impl World {
         assert!(after.wake.is_empty(), "nobody is turned back");
         self.end(&begun, after, false);
         assert_eq!(self.queue.drive.rings(), begun.rings, "the driver has not missed anything");
+    }
+
+    /// One call asks for keys that differ: they are folded exactly when nothing else is known or going on.
+    fn fold(&mut self, ids: &[u8]) {
+        if self.queue.block.is_none() {
+            self.unfold(); // one that has landed is taken
+        }
+        let mut ids = ids.to_vec();
+        ids.sort_unstable();
+        ids.dedup();
+        let rests = self.queued() == 0 && self.flights.is_empty() && self.waiting().next().is_none();
+        let plain = !self.weighed && self.limits.join_in_flight && ids.len() <= self.limits.capacity;
+        let may = rests && plain && !self.closed && self.handles > 0;
+        let keys: Vec<_> = ids.iter().map(|id| Key { id: *id, kind: self.kind }).collect();
+        let hashes: Vec<_> = ids.iter().map(|id| self.hash(*id)).collect();
+        assert!(all_differ(&keys, &hashes));
+        let (mut block, begun) = (Some(Block::new(keys, hashes)), self.begin());
+        let group = self.queue.fold(&mut block, EndsOn::Nothing, nanos(self.now));
+        assert_eq!((group.is_some(), block.is_none()), (may, may), "taken or left");
+        if let Some(group) = group {
+            let names = self.keys.len()..self.keys.len() + ids.len();
+            for id in ids {
+                assert!(!self.waits(id, NONE, None), "its cell is not known yet");
+            }
+            self.block = Some((group, names.collect()));
+            self.folded += 1;
+        } else if let Some(block) = block {
+            assert_eq!(block.into_keys().len(), ids.len(), "nothing is lost");
+        }
+        self.end(&begun, After::new(), false);
+    }
+
+    /// Something comes that does not know of blocks.
+    fn unfold(&mut self) {
+        self.queue.unfold();
+        let Some((group, names)) = self.block.take() else { return };
+        let groups = &mut self.queue.waiters.groups;
+        let waits_for = |name: Name| move |waiter: &Waiter| waiter.key == name;
+        if let Some(mut landed) = groups.take_landed(group) {
+            landed.sort_by_key(|(seat, _)| *seat);
+            let answers: Vec<_> = landed.into_iter().flat_map(|(_, batch)| batch).collect();
+            assert_eq!(answers.len(), names.len(), "each seat has its answer");
+            for (name, answer) in names.into_iter().zip(answers) {
+                let waiter = self.waiters.iter().position(waits_for(name)).expect("it waits");
+                assert_eq!(self.waiters.remove(waiter).place, Where::Landed(answer));
+            }
+            assert!(groups.poll(group, &mut None), "its owner is woken");
+            groups.close(group);
+            return;
+        }
+        let cells = groups.take_cells(group).expect("the block is over or unfolded");
+        assert_eq!(cells.len(), names.len());
+        for (name, cell) in names.into_iter().zip(cells) {
+            self.waiters.iter_mut().find(|waiter| waiter.key == name).expect("it waits").cell = cell;
+        }
+        self.groups.push(group);
+        self.unfolded += 1;
+    }
+
+    /// A batch of a block is told as a whole.
+    fn land_whole(&mut self, place: usize, may_spawn: bool) -> bool {
+        let (id, keys) = (self.flights[place].id, self.flights[place].keys.clone());
+        let answers = (0..keys.len()).map(|position| answer(id, position)).collect();
+        let (begun, mut after) = (self.begin(), After::new());
+        let has_block = self.queue.block.is_some();
+        let is_whole = self.queue.land_whole(id, &mut Told::new(keys.len(), answers, 0), &mut after);
+        assert_eq!(is_whole, has_block, "it is of a block as long as there is one");
+        if !is_whole {
+            return false;
+        }
+        for (position, key) in keys.into_iter().enumerate() {
+            self.place(key.expect("none was told before"), Where::Landed(answer(id, position)));
+        }
+        self.flights.remove(place);
+        self.landed_whole += 1;
+        self.end(&begun, after, !may_spawn);
+        true
     }
 
     fn hash(&mut self, id: u8) -> u32 {
@@ -414,6 +497,10 @@ impl World {
         }
         let Landing { again, may_spawn, .. } = *landing;
         let place = landing.flight % self.flights.len();
+        if landing.last && again == 0 && self.block.is_some() && self.land_whole(place, may_spawn) {
+            return;
+        }
+        self.unfold();
         let last = landing.last || !may_spawn; // only a guard may not spawn, and it lands all that is left
         let (id, keys) = (self.flights[place].id, self.flights[place].keys.clone());
         // the last piece names what has been told already as well, as a guard does
@@ -506,7 +593,7 @@ impl World {
         let mut cells = Vec::new();
         let (mut after, now) = (After::new(), nanos(self.now));
         let before = self.queue.before();
-        let group = self.queue.waiters.open_group(EndsOn::Nothing);
+        let group = self.queue.waiters.groups.open(EndsOn::Nothing);
         for id in ids {
             let seat = u32::try_from(cells.len()).expect("few");
             let mut ask = Some(self.wish(*id, Wait::Group { group, seat }, None));
@@ -523,7 +610,7 @@ impl World {
         for cell in cells {
             self.queue.abandon(cell, &mut after);
         }
-        self.queue.waiters.close_group(group);
+        self.queue.waiters.groups.close(group);
         self.queue.account(before, &mut after);
         assert_eq!(after.spawn, None, "as if none had been asked");
         assert_eq!(self.driver.is_some(), self.queued() > 0);
@@ -540,7 +627,14 @@ impl World {
     }
 
     pub(super) fn run(&mut self, step: &Step) {
+        if !matches!(
+            step,
+            Step::Fold { .. } | Step::Slot | Step::Look | Step::Seal { .. } | Step::Land(_) | Step::Pass(_)
+        ) {
+            self.unfold(); // as the lock does
+        }
         match step {
+            Step::Fold { ids } => self.fold(ids),
             Step::Ask { id, may_spawn, inside } => self.ask(*id, *may_spawn, *inside),
             Step::AskMany { ids } if !self.flights.iter().any(|flight| flight.dying) => self.ask_many(ids),
             Step::AskMany { .. } => {}
@@ -603,10 +697,14 @@ impl World {
             self.run(&Step::Seal { most: usize::MAX });
             self.run(&Step::Land(Landing::whole(0, true)));
         }
+        self.unfold();
         assert!(self.queue.poll_idle(&mut None), "at rest");
         assert_eq!(self.waiting().count(), 0, "everyone is answered");
         while !self.waiters.is_empty() {
             self.take(0);
+        }
+        for group in self.groups.drain(..) {
+            self.queue.waiters.groups.close(group);
         }
         assert!(self.queue.is_empty(), "invariant 8: nothing is left at rest");
         assert!(self.lanes[NESTED].is_empty());

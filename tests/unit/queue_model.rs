@@ -40,6 +40,12 @@ mod runs;
 pub(crate) use runs::run_bytes;
 
 impl Answer for u64 {
+    type Batch = Vec<Self>;
+
+    fn each(batch: Vec<Self>) -> Vec<Option<Self>> {
+        batch.into_iter().map(Some).collect()
+    }
+
     fn split(self) -> (Self, Self) {
         (self, self)
     }
@@ -168,6 +174,13 @@ struct World {
     closed: bool,
     asked: u32,
     asked_again: u64,
+    /// The group of a block that is whole, as far as the model knows, and its keys by seat.
+    block: Option<(u32, Vec<Name>)>,
+    /// Those of blocks that were unfolded.
+    groups: Vec<u32>,
+    folded: u64,
+    unfolded: u64,
+    landed_whole: u64,
 }
 
 impl World {
@@ -193,6 +206,11 @@ impl World {
             closed: false,
             asked: 0,
             asked_again: 0,
+            block: None,
+            groups: Vec::new(),
+            folded: 0,
+            unfolded: 0,
+            landed_whole: 0,
         }
     }
 

@@ -40,6 +40,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => nested,
         2 => prop::collection::vec(0..8_u8, 1..6).prop_map(|ids| Step::AskMany { ids }),
         3 => prop::collection::vec(0..8_u8, 1..6).prop_map(|ids| Step::Come { ids }),
+        2 => prop::collection::vec(0..8_u8, 1..6).prop_map(|ids| Step::Fold { ids }),
         6 => place.clone().prop_map(Step::Abandon),
         4 => place.clone().prop_map(Step::Take),
         6 => Just(Step::Slot),
@@ -54,6 +55,21 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop::bool::weighted(0.1).prop_map(|close| if close { Step::Close } else { Step::Flush }),
         1 => any::<bool>().prop_map(Step::Handle),
         2 => (0..40_u32).prop_map(Step::Pass),
+    ]
+}
+
+/// Mostly what a block knows.
+#[cfg(test)]
+fn step_of_blocks() -> impl Strategy<Value = Step> {
+    let place = 0..64_usize;
+    prop_oneof![
+        8 => prop::collection::vec(0..16_u8, 1..12).prop_map(|ids| Step::Fold { ids }),
+        12 => Just(Step::Slot),
+        12 => (1..6_usize).prop_map(|most| Step::Seal { most }),
+        10 => place.clone().prop_map(|flight| Step::Land(Landing::whole(flight, true))),
+        2 => (0..40_u32).prop_map(Step::Pass),
+        1 => place.prop_map(Step::Take),
+        2 => step(),
     ]
 }
 
@@ -83,6 +99,38 @@ proptest! {
         }
         world.quiesce();
     }
+}
+
+#[cfg(test)]
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be(
+        steps in prop::collection::vec(step_of_blocks(), 1..120),
+        kind in prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)],
+        max_in_flight in 1..4_usize,
+        capacity in prop_oneof![1 => 1..16_usize, 3 => Just(1_000)],
+        keys in prop_oneof![2 => 1..4_usize, 1 => Just(100)],
+        finish in any::<bool>(),
+    ) {
+        let limit = of_keys(keys);
+        let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), limit);
+        for step in &steps {
+            world.run(step);
+        }
+        world.quiesce();
+        BLOCKS.with(|blocks| {
+            let [folded, unfolded, landed] = blocks.get();
+            blocks.set([folded + world.folded, unfolded + world.unfolded, landed + world.landed_whole]);
+            println!("{:?} folded, unfolded, batches landed whole", blocks.get());
+        });
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    static BLOCKS: std::cell::Cell<[u64; 3]> = const { std::cell::Cell::new([0; 3]) };
 }
 
 /// Every key is told.
@@ -217,6 +265,7 @@ fn grown_step(op: u8, bytes: &mut impl Iterator<Item = u8>) -> Step {
         }
         25 => Step::Shed { flight: operand().into(), piece: operand() },
         26 => Step::Desert(operand().into()),
+        27 if op >= 192 => Step::Fold { ids: (0..operand() % 12).map(|_| operand() % 16).collect() },
         27 if flag => Step::Come { ids: (0..operand() % 6).map(|_| operand() % 8).collect() },
         27 => Step::AskMany { ids: (0..operand() % 6).map(|_| operand() % 8).collect() },
         28 => Step::Flush,

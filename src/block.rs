@@ -1,0 +1,110 @@
+//! Keys that one call asked for, of a batcher at rest, as a whole.
+//!
+//! Owns: the keys that have not been sealed, and the answers of those that have landed. A key has its *seat* here, by
+//! the order of the call, and nothing else: no entry, no cell, no links. Refuses to know: who waits (a group), and when
+//! it comes to be keys like others (`queue/fold.rs`).
+#![warn(clippy::arithmetic_side_effects)]
+
+use std::vec;
+
+use crate::{
+    land::{Fate, Fates},
+    retry::Tries,
+    stats::Outcome,
+    waiters::{Answer, NONE},
+};
+
+/// Answers of batches, with the seats of their first keys.
+pub(crate) type Landed<A> = Vec<(usize, <A as Answer>::Batch)>;
+
+pub(crate) struct Block<K, A: Answer> {
+    /// Those that have not been sealed, oldest first.
+    pub(crate) keys: vec::IntoIter<K>,
+    /// Of all keys, by seat.
+    pub(crate) hashes: Vec<u32>,
+    /// What has landed.
+    pub(crate) landed: Landed<A>,
+    /// How many have no answer.
+    pub(crate) left: usize,
+    /// Who waits for all of them, and when they were queued, in stamps.
+    pub(crate) group: u32,
+    pub(crate) stamp: u32,
+}
+
+impl<K, A: Answer> Block<K, A> {
+    /// Of keys that all differ.
+    pub(crate) fn new(keys: Vec<K>, hashes: Vec<u32>) -> Self {
+        let left = keys.len();
+        Self { keys: keys.into_iter(), hashes, landed: Vec::new(), left, group: NONE, stamp: 0 }
+    }
+
+    /// How many keys are queued.
+    #[inline]
+    pub(crate) fn queued(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The seat of the first key that is queued.
+    pub(crate) fn first(&self) -> usize {
+        self.hashes.len().saturating_sub(self.keys.len())
+    }
+
+    /// So many keys leave, with their hashes.
+    pub(crate) fn leave(&mut self, size: usize, keys: &mut Vec<K>, hashes: &mut Vec<u32>) {
+        hashes.extend(self.hashes.iter().skip(self.first()).take(size));
+        keys.extend(self.keys.by_ref().take(size));
+    }
+
+    /// The keys, if none has left.
+    pub(crate) fn into_keys(self) -> Vec<K> {
+        self.keys.collect() // in the same memory
+    }
+}
+
+/// What a whole batch is told.
+pub(crate) struct Told<A: Answer> {
+    pub(crate) size: usize,
+    pub(crate) batch: Option<A::Batch>,
+    /// How many of the answers are that there is no value; the others are values.
+    pub(crate) absent: usize,
+    each: Vec<Option<A>>,
+}
+
+impl<A: Answer> Told<A> {
+    pub(crate) const fn new(size: usize, batch: A::Batch, absent: usize) -> Self {
+        Self { size, batch: Some(batch), absent, each: Vec::new() }
+    }
+}
+
+/// For a batch of a block that has been unfolded.
+impl<K, A: Answer> Fates<K, A> for Told<A> {
+    fn fate(&mut self, position: usize, _: Tries, _: bool) -> Fate<K, A> {
+        if let Some(batch) = self.batch.take() {
+            self.each = A::each(batch);
+        }
+        let answer = self.each.get_mut(position).and_then(Option::take);
+        Fate::Tell(answer.unwrap_or_else(|| A::failed(Outcome::NotFound)))
+    }
+}
+
+/// Whether no two of these keys are the same one. Runs `Eq`, of keys that hash alike.
+pub(crate) fn all_differ<K: Eq>(keys: &[K], hashes: &[u32]) -> bool {
+    let size = keys.len().saturating_mul(4).div_ceil(3).next_power_of_two();
+    let mask = size.wrapping_sub(1);
+    let mut places = vec![NONE; size]; // by hash and linear probing; of four one at least stays empty
+    for (number, (key, hash)) in (0_u32..).zip(keys.iter().zip(hashes)) {
+        let mut at = *hash as usize & mask;
+        while let Some(place) = places.get_mut(at) {
+            if *place == NONE {
+                *place = number;
+                break;
+            }
+            let other = *place as usize;
+            if hashes.get(other) == Some(hash) && keys.get(other) == Some(key) {
+                return false;
+            }
+            at = at.wrapping_add(1) & mask;
+        }
+    }
+    true
+}

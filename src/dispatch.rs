@@ -300,6 +300,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// Whether the policy cannot go by the time and the pace of things yet.
+    pub(crate) const fn is_early(&self, dispatch: &Dispatch) -> bool {
+        dispatch.counts_passes() && self.passes < SETTLED
+    }
+
     /// Decides what to do now. `arrivals`: how many keys have come to the queue in all. Without a free slot it waits
     /// for one, and no timer runs meanwhile.
     pub(crate) fn decide(&mut self, dispatch: &Dispatch, mut asked: Asked, arrivals: u64, slot_free: bool) -> Decision {

@@ -49,24 +49,24 @@ where
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
-        self.event_whole(After::new(), runtime, |queue, after| {
+        self.event_whole(&mut After::new(), runtime, |queue, after| {
             queue.unfold();
             event(queue, after)
         })
     }
 
-    /// The same for what knows of blocks; what is left to do is put there.
+    /// The same for what knows of blocks. `after` is where what is left to do is noted until it is done.
     pub(crate) fn event_whole<R>(
         self: &Arc<Self>,
-        mut after: Rest<K, V, E>,
+        after: &mut Rest<K, V, E>,
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
         let result = {
             let mut queue = self.lock_whole();
             let before = queue.before();
-            let result = catch_unwind(AssertUnwindSafe(|| event(&mut queue, &mut after)));
-            queue.account(before, &mut after);
+            let result = catch_unwind(AssertUnwindSafe(|| event(&mut queue, after)));
+            queue.account(before, after);
             result
         };
         self.follow(runtime, after, None);
@@ -75,10 +75,11 @@ where
 
     /// What is left to do after an event at this time, spawning first.
     #[inline]
-    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: Rest<K, V, E>, now: Option<u64>) {
-        if let Some(generation) = after.spawn {
-            let driver = Driver { shared: Arc::clone(self), generation, has_sealed: AtomicBool::new(false) };
-            self.begin_pass(now.unwrap_or_else(|| self.now()));
+    pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: &mut Rest<K, V, E>, now: Option<u64>) {
+        if let Some(generation) = after.spawn.take() {
+            let spawned = now.unwrap_or_else(|| self.now());
+            let driver = Driver { shared: Arc::clone(self), generation, spawned, has_sealed: AtomicBool::new(false) };
+            self.begin_pass(spawned);
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
@@ -93,23 +94,21 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    let mut ready = {
-        let mut ready = pin!(driver.ready());
+    let mut ready = None; // put there and left there: it is large
+    let panicked = {
+        let mut driving = pin!(driver.ready(&mut ready));
         // Cancel: if we stop here, `driver` answers what is queued with `Aborted`.
-        poll_fn(|cx| match caught(|| ready.as_mut().poll(cx)) {
-            Some(poll) => poll.map(Some),
-            None => Poll::Ready(None),
+        poll_fn(|cx| match caught(|| driving.as_mut().poll(cx)) {
+            Some(poll) => poll.map(|()| false),
+            None => Poll::Ready(true),
         })
         .await
     };
-    // by reference, as to move it would be to have it twice in the task
-    match &mut ready {
-        Some(Some((flight, permits))) => flight.fly(permits).await, // Cancel: `flight` answers what is in flight.
-        Some(None) => {}
-        None => {
-            driver.fail(&Error::Panicked);
-            spans::driver_panicked(&driver.shared.settings.name);
-        }
+    if panicked {
+        driver.fail(&Error::Panicked);
+        spans::driver_panicked(&driver.shared.settings.name);
+    } else if let Some((flight, permits)) = &mut ready {
+        flight.fly(permits).await; // Cancel: `flight` answers what is in flight.
     }
 }
 
@@ -117,6 +116,8 @@ where
 struct Driver<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     generation: u64,
+    /// When, in nanoseconds.
+    spawned: u64,
     /// It has sealed a batch, and drives no more.
     has_sealed: AtomicBool,
 }
@@ -143,18 +144,17 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    /// Waits until a batch may leave, and seals it; `None` if there is nothing to drive any more.
-    async fn ready(&self) -> Option<(Flight<K, V, E>, Vec<Permit>)> {
-        loop {
-            // Cancel: the slot, once taken, goes back with the driver's name.
-            let (reason, asked) = self.policy_and_slot().await?;
+    /// Waits until a batch may leave, and seals it; nothing, if there is nothing to drive any more.
+    async fn ready(&self, ready: &mut Option<(Flight<K, V, E>, Vec<Permit>)>) {
+        // Cancel: the slot, once taken, goes back with the driver's name.
+        while let Some((reason, asked)) = self.policy_and_slot().await {
             let gated = !self.shared.settings.gates.is_empty();
             let early =
                 if broken!("sealed before the gate") { self.shared.lock_whole().sealable(asked).0 } else { usize::MAX };
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
             let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
             let (limit, now) = (self.shared.limit(), if gated { self.shared.now() } else { asked });
-            let sealed = self.shared.event_whole(After::new(), None, |queue, _| {
+            let sealed = self.shared.event_whole(&mut After::new(), None, |queue, _| {
                 queue.set_limit(limit);
                 queue.seal(self.generation, now, most, reason)
             });
@@ -162,7 +162,8 @@ where
                 self.has_sealed.store(true, Ordering::Relaxed);
                 let gated = Duration::from_nanos(if gated { now.saturating_sub(asked) } else { 0 });
                 let shared = Arc::clone(&self.shared);
-                return Some((Flight::new(shared, sealed, now, gated), permits));
+                *ready = Some((Flight::new(shared, sealed, now, gated), permits));
+                return;
             }
         }
     }
@@ -175,32 +176,38 @@ where
         let mut news = None; // how many keys had come, and since when
         let workers = on_workers();
         self.shared.end_pass(); // the one in which this was spawned
+        // where nothing goes by the time of the first look: to read the clock takes as long as to look
+        let mut timeless = watch.is_early(dispatch) && !workers;
         loop {
             let limit = self.shared.limit();
-            let instant = Instant::now();
-            let now = self.shared.at(instant);
+            let clock = if std::mem::take(&mut timeless) { None } else { Some(Instant::now()) };
+            let (now, paced) = (clock.map_or(0, |instant| self.shared.at(instant)), !watch.is_early(dispatch));
             let mut view = {
                 let mut queue = self.shared.lock_whole();
                 queue.set_limit(limit);
-                queue.look(self.generation, now)?
+                queue.look(self.generation, now, paced)?
             };
-            let seen = seen.get_or_insert((view.first, instant));
-            if seen.0 != view.first {
-                *seen = (view.first, instant);
+            let mut quiet = Duration::ZERO;
+            if let Some(instant) = clock {
+                let seen = seen.get_or_insert((view.first, instant));
+                if seen.0 != view.first {
+                    *seen = (view.first, instant);
+                }
+                let news = news.get_or_insert((view.arrivals, instant));
+                if news.0 != view.arrivals {
+                    *news = (view.arrivals, instant);
+                }
+                quiet = instant.saturating_duration_since(news.1);
+                // the key may have come by another runtime's clock
+                view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
             }
-            let news = news.get_or_insert((view.arrivals, instant));
-            if news.0 != view.arrivals {
-                *news = (view.arrivals, instant);
-            }
-            // the key may have come by another runtime's clock
-            view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
+            let left_at = || clock.map_or_else(|| self.shared.now(), |_| now);
             let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
             let decision = match view.moment.keys {
-                _ if view.nested => return Some((Reason::Nested, now)), // needs no slot
-                0 => Decision::Wait,                                    // for a key to ripen
+                _ if view.nested => return Some((Reason::Nested, left_at())), // needs no slot
+                0 => Decision::Wait,                                          // for a key to ripen
                 _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
             };
-            let quiet = instant.saturating_duration_since(news.1);
             let decision = match decision {
                 // two passes say that this worker had nothing else to do, not that no other one is about to ask
                 Decision::Leave(Reason::Settled) if workers && quiet < dispatch.straggle(&view.moment) => {
@@ -212,14 +219,15 @@ where
             match decision {
                 Decision::Leave(reason) => {
                     if self.shared.aside().drive.take_slot(self.generation) {
-                        return Some((reason, now));
+                        return Some((reason, left_at()));
                     }
                 }
                 Decision::NextPass => {
-                    self.shared.begin_pass(now);
+                    self.shared.begin_pass(clock.map_or(self.spawned, |_| now));
                     yield_now().await; // Cancel: `self` ends the pass.
                     self.shared.end_pass();
                 }
+                _ if clock.is_none() => {} // it depends on the time: we look again
                 Decision::In(wait) => {
                     // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
                     timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();

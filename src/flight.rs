@@ -11,6 +11,8 @@
 use std::{
     future::poll_fn,
     hash::Hash,
+    mem,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -19,8 +21,10 @@ use std::{
 use tracing::Instrument;
 
 use crate::{
+    answers::Answers,
     block::Told,
     broken::broken,
+    chain::Lineage,
     error::Error,
     gate::Permit,
     land::{Fates, How},
@@ -118,50 +122,26 @@ where
         (outcomes, now)
     }
 
+    /// Copies of the keys of a piece.
+    fn keys(&self, piece: &Piece) -> Vec<K> {
+        let keys = &self.sealed.keys;
+        match piece {
+            Piece::All(_) => keys.to_vec(),
+            Piece::Some(_) => piece.positions().filter_map(|position| keys.get(position)).cloned().collect(),
+        }
+    }
+
+    /// When a load that began then takes too long; `None`: never.
+    fn due(&self, since: u64) -> Option<Instant> {
+        let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
+        Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
+    }
+
     async fn run(&self, piece: &Piece, permits: &mut Vec<Permit>, since: u64) -> End<K, V, E> {
-        let (loader, sealed) = (&self.shared.loader, &self.sealed);
-        let due = || {
-            let spent = Duration::from_nanos(self.shared.now().saturating_sub(since));
-            // `Duration::MAX`: never
-            Instant::now().checked_add(self.shared.settings.limits.load_timeout.saturating_sub(spent))
-        };
-        let (mut begins, mut load, mut deadline, mut lineage) = (true, None, None, sealed.lineage.clone());
-        let deserted = |cx: &Context<'_>| {
-            let mut waker = Some(cx.waker().clone());
-            let deserted = self.shared.aside().poll_dying(sealed.flight, &mut waker);
-            drop(waker); // outside the lock
-            deserted
-        };
-        let end = poll_fn(|cx| {
-            let begins = std::mem::take(&mut begins);
-            if !begins && deserted(cx) {
-                return Poll::Ready(End::Deserted);
-            }
-            let polled = caught(|| {
-                for permit in permits.drain(..) {
-                    permit.spend(piece.len());
-                }
-                let keys = || match piece {
-                    Piece::All(_) => sealed.keys.to_vec(),
-                    Piece::Some(_) => {
-                        piece.positions().filter_map(|position| sealed.keys.get(position)).cloned().collect()
-                    }
-                };
-                let polled = inside(&mut lineage, || load.get_or_insert_with(|| loader.load(keys())).as_mut().poll(cx));
-                if let Poll::Ready(result) = polled {
-                    return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
-                }
-                let deadline =
-                    deadline.get_or_insert_with(|| due().map(|due| Box::pin(unconstrained(sleep_until(due)))));
-                let Some(deadline) = deadline else { return Poll::Pending };
-                deadline.as_mut().poll(cx).map(|()| End::TimedOut)
-            });
-            let polled = polled.unwrap_or(Poll::Ready(End::Panicked));
-            // who is ready at once needs no bell
-            if begins && polled.is_pending() && deserted(cx) { Poll::Ready(End::Deserted) } else { polled }
-        })
-        .await; // Cancel: `load` is dropped with this future.
-        caught(|| drop(load));
+        let lineage = self.sealed.lineage.clone();
+        let mut run = Run { flight: self, piece, permits, since, begins: true, lineage, load: None, deadline: None };
+        let end = poll_fn(|cx| run.poll(cx)).await; // Cancel: the future of the load is dropped with this one.
+        caught(|| drop(run.load.take()));
         end
     }
 
@@ -194,12 +174,13 @@ where
     ) {
         let mut more = true;
         while more {
-            let after = After { wake: self.shared.wakes(), ..After::new() };
-            more = self.shared.event_whole(after, None, |queue, after| {
+            let mut after = After::new();
+            after.wake = self.shared.wakes();
+            more = self.shared.event_whole(&mut after, None, |queue, after| {
                 queue.unfold();
                 let more = queue.land(self.sealed.flight, &mut positions, how, fates, after);
                 if how.last && !more {
-                    queue.reuse(std::mem::take(&mut self.sealed.hashes));
+                    queue.reuse(mem::take(&mut self.sealed.hashes));
                 }
                 more
             });
@@ -209,10 +190,10 @@ where
 
     /// The same for a batch of a block, if it is one yet.
     fn land_whole(&mut self, positions: impl ExactSizeIterator<Item = usize>, mut told: Told<Reply<V, E>>, how: How) {
-        self.landed = self.shared.event_whole(After::new(), None, |queue, after| {
+        self.landed = self.shared.event_whole(&mut After::new(), None, |queue, after| {
             let is_whole = queue.land_whole(self.sealed.flight, &mut told, after);
             if is_whole {
-                queue.reuse(std::mem::take(&mut self.sealed.hashes));
+                queue.reuse(mem::take(&mut self.sealed.hashes));
             }
             is_whole
         });
@@ -231,5 +212,67 @@ where
                 true,
             );
         }
+    }
+}
+
+/// One run of the loader.
+struct Run<'a, K: Eq, V, E> {
+    flight: &'a Flight<K, V, E>,
+    piece: &'a Piece,
+    permits: &'a mut Vec<Permit>,
+    since: u64,
+    /// It has not been polled yet.
+    begins: bool,
+    lineage: Lineage,
+    load: Option<Load<'a, K, V, E>>,
+    /// Made when the load is not ready at once; nothing in it: never.
+    deadline: Option<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+}
+
+/// The future of a load.
+type Load<'a, K, V, E> = Pin<Box<dyn Future<Output = Result<Answers<K, V, E>, E>> + Send + 'a>>;
+
+impl<K, V, E> Run<'_, K, V, E>
+where
+    K: Hash + Eq + Clone + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+    E: Send + Sync + 'static,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End<K, V, E>> {
+        let begins = mem::take(&mut self.begins);
+        if !begins && self.is_deserted(cx) {
+            return Poll::Ready(End::Deserted);
+        }
+        match caught(|| self.go_on(cx)) {
+            Some(Poll::Ready(end)) => Poll::Ready(end),
+            Some(Poll::Pending) if begins && self.is_deserted(cx) => Poll::Ready(End::Deserted), // who is ready at once needs no bell
+            Some(Poll::Pending) => Poll::Pending,
+            None => Poll::Ready(End::Panicked),
+        }
+    }
+
+    /// User code.
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<End<K, V, E>> {
+        for permit in self.permits.drain(..) {
+            permit.spend(self.piece.len());
+        }
+        let (flight, piece) = (self.flight, self.piece);
+        let load = || flight.shared.loader.load(flight.keys(piece));
+        let polled = inside(&mut self.lineage, || self.load.get_or_insert_with(load).as_mut().poll(cx));
+        if let Poll::Ready(result) = polled {
+            return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
+        }
+        let due = || flight.due(self.since).map(|due| Box::pin(unconstrained(sleep_until(due))) as Pin<Box<_>>);
+        match self.deadline.get_or_insert_with(due) {
+            Some(deadline) => deadline.as_mut().poll(cx).map(|()| End::TimedOut),
+            None => Poll::Pending,
+        }
+    }
+
+    fn is_deserted(&self, cx: &Context<'_>) -> bool {
+        let mut waker = Some(cx.waker().clone());
+        let deserted = self.flight.shared.aside().poll_dying(self.flight.sealed.flight, &mut waker);
+        drop(waker); // outside the lock
+        deserted
     }
 }

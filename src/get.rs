@@ -204,7 +204,7 @@ where
                 queue.account(before, &mut after);
             }
             drop(queue);
-            shared.follow(runtime.as_ref(), after, Some(now));
+            shared.follow(runtime.as_ref(), &mut after, Some(now));
             let submitted = match asked {
                 Asked::Submitted(submitted) => submitted,
                 Asked::Known(reply) => {

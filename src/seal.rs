@@ -54,8 +54,8 @@ pub(crate) struct Sealed<K> {
 }
 
 impl<K, A: Answer> Queue<K, A> {
-    /// What the driver sees, unless it is not the driver any more.
-    pub(crate) fn look(&mut self, generation: u64, now: u64) -> Option<View> {
+    /// What the driver sees, unless it is not the driver any more; the pace of keys and loads only if it goes by that.
+    pub(crate) fn look(&mut self, generation: u64, now: u64, paced: bool) -> Option<View> {
         if !self.drive.is_named(generation) {
             return None;
         }
@@ -63,8 +63,9 @@ impl<K, A: Answer> Queue<K, A> {
         let folded = self.block.as_ref().map_or(0, Block::queued);
         let (keys, limit, in_flight) =
             (self.entries.ripe().saturating_add(folded), self.limit.keys, self.drive.in_flight());
-        let (rate, load_time) = (self.pace.rate(self.arrivals, now), self.pace.load_time());
         let age = self.age(now);
+        let (rate, load_time) =
+            if paced { (self.pace.rate(self.arrivals, now), self.pace.load_time()) } else { (0.0, Duration::ZERO) };
         Some(View {
             moment: Moment { keys, limit, age, passes: 0, quiet: 0, in_flight, rate, load_time },
             first: self.entries.firsts(),

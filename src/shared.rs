@@ -9,6 +9,7 @@
 
 use std::{
     hash::{BuildHasher, Hash},
+    mem::take,
     ops::{Deref, DerefMut},
     sync::{
         Arc,
@@ -147,19 +148,19 @@ impl<K, V, E> Shared<K, V, E> {
         let mut after = After::new();
         let result = event(&mut self.lock(), &mut after);
         debug_assert!(after.spawn.is_none(), "invariant 4");
-        self.carry_out(after);
+        self.carry_out(&mut after);
         result
     }
 
     /// What is left to do when the lock has been released, but for spawning.
     #[inline]
-    pub(crate) fn carry_out(&self, after: Rest<K, V, E>) {
+    pub(crate) fn carry_out(&self, after: &mut Rest<K, V, E>) {
         if !after.is_nothing() {
             self.carry_out_all(after);
         }
     }
 
-    fn carry_out_all(&self, mut after: Rest<K, V, E>) {
+    fn carry_out_all(&self, after: &mut Rest<K, V, E>) {
         each(after.wake.drain(..), Waker::wake);
         if after.wake.capacity() <= 2 * CHUNK {
             let mut kept = self.wakes.lock();
@@ -167,15 +168,15 @@ impl<K, V, E> Shared<K, V, E> {
                 std::mem::swap(&mut *kept, &mut after.wake);
             }
         }
-        discard(after.wakers);
-        discard(after.keys);
-        discard(after.batch.and_then(Arc::into_inner).unwrap_or_default());
-        discard(after.answers);
+        discard(take(&mut after.wakers));
+        discard(take(&mut after.keys));
+        discard(after.batch.take().and_then(Arc::into_inner).unwrap_or_default());
+        discard(take(&mut after.answers));
     }
 
     /// An empty list for wakers.
     pub(crate) fn wakes(&self) -> Vec<Waker> {
-        std::mem::take(&mut *self.wakes.lock())
+        take(&mut *self.wakes.lock())
     }
 
     /// The answer in a cell; while there is none, `cx` is woken when it lands.
@@ -265,13 +266,13 @@ pub(crate) struct Locked<'a, K, V, E> {
 /// What taking in has left to do.
 struct Left<'a, K, V, E> {
     shared: &'a Shared<K, V, E>,
-    after: Option<Rest<K, V, E>>,
+    after: Option<Box<Rest<K, V, E>>>, // rare, and large
 }
 
 impl<K, V, E> Drop for Left<'_, K, V, E> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(after) = self.after.take() {
+        if let Some(after) = &mut self.after {
             self.shared.carry_out(after);
         }
     }
@@ -283,7 +284,11 @@ impl<K, V, E> Locked<'_, K, V, E> {
         let (queue, shared) = (&mut *self.queue, self.left.shared);
         shared.entrance.shut(&mut queue.door);
         if !queue.door.asks.is_empty() {
-            (shared.admit)(queue, self.left.after.get_or_insert_with(After::new));
+            let mut after = After::new();
+            (shared.admit)(queue, &mut after);
+            if !after.is_nothing() {
+                self.left.after = Some(Box::new(after));
+            }
         }
     }
 }

@@ -396,7 +396,7 @@ impl World {
     fn look(&mut self) {
         let Some((generation, _)) = self.driver else { return };
         self.ripen();
-        let view = self.queue.look(generation, nanos(self.now)).expect("named");
+        let view = self.queue.look(generation, nanos(self.now), true).expect("named");
         let is = self.sight();
         assert_eq!((view.due, view.full, view.nested), (is.due, is.full, is.nested));
         assert_eq!((view.moment.keys, view.moment.in_flight), (is.ripe, self.flights.len()));

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fmt,
+    fmt, mem,
     sync::Arc,
     time::Duration,
 };
@@ -45,6 +45,8 @@ pub struct Answers<K, V, E = crate::AnyError>(Form<K, V, E>);
 
 enum Form<K, V, E> {
     Keyed(Vec<(K, Said<V, E>)>),
+    /// The values of these keys.
+    Pairs(Vec<K>, Vec<V>),
     InOrder(Vec<V>),
 }
 
@@ -112,9 +114,14 @@ impl<K, V, E> Answers<K, V, E> {
     }
 
     fn not_processed(mut self, keys: impl IntoIterator<Item = K>, pause: Option<Duration>) -> Self {
+        let unprocessed = keys.into_iter().map(|key| (key, Said::Unprocessed(pause)));
         match &mut self.0 {
-            Form::Keyed(keyed) => keyed.extend(keys.into_iter().map(|key| (key, Said::Unprocessed(pause)))),
-            Form::InOrder(_) => keys.into_iter().for_each(drop), // every key has a value, and that is stronger
+            Form::Keyed(keyed) => keyed.extend(unprocessed),
+            Form::Pairs(keys, values) => {
+                let said = mem::take(values).into_iter().map(Said::Value);
+                self.0 = Form::Keyed(mem::take(keys).into_iter().zip(said).chain(unprocessed).collect());
+            }
+            Form::InOrder(_) => unprocessed.for_each(drop), // every key has a value, and that is stronger
         }
         self
     }
@@ -131,43 +138,27 @@ impl<K, V, E> Answers<K, V, E> {
         K: Eq + 'a,
     {
         let mut aligned = Aligned { said: Vec::new(), values: None, miscounted: None, foreign: 0, repeated: 0 };
-        let keyed = match self.0 {
-            Form::InOrder(values) if values.len() == len => {
-                aligned.values = Some(values);
-                return aligned;
-            }
-            Form::InOrder(values) => {
-                aligned.miscounted = Some(values.len());
-                return aligned;
-            }
-            Form::Keyed(keyed) => keyed,
-        };
         let is_at = |place: usize, key: &K, hash: u32| {
             asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
         };
-        let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_at(*at, key, hash(key))).count();
-        if in_order == len && keyed.len() == len {
-            aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
-            return aligned;
-        }
-        aligned.said.resize_with(len, || Said::Absent);
-        let mut places = None; // built at the first answer that is not the next key's
-        for (next, (key, said)) in keyed.into_iter().enumerate() {
-            let mut find = |hash| {
-                if next > in_order && is_at(next, &key, hash) {
-                    return Some(next);
+        match self.0 {
+            Form::InOrder(values) if values.len() == len => aligned.values = Some(values),
+            Form::InOrder(values) => aligned.miscounted = Some(values.len()),
+            Form::Pairs(keys, values) => {
+                let in_order = keys.iter().enumerate().take_while(|(at, key)| is_at(*at, key, hash(key))).count();
+                if in_order == len && keys.len() == len {
+                    aligned.values = Some(values);
+                } else {
+                    let keyed = keys.into_iter().zip(values.into_iter().map(Said::Value));
+                    aligned.place(len, in_order, keyed, asked, hash);
                 }
-                let places = places.get_or_insert_with(|| index(len, &asked));
-                places.find(spread(hash), |&place| is_at(place, &key, hash)).copied()
-            };
-            let place = if next < in_order { Some(next) } else { find(hash(&key)) };
-            match place.and_then(|place| aligned.said.get_mut(place)) {
-                None => aligned.foreign = aligned.foreign.saturating_add(1),
-                Some(place) => {
-                    aligned.repeated = aligned.repeated.saturating_add(u64::from(place.strength() > 0));
-                    if said.strength() > place.strength() {
-                        *place = said;
-                    }
+            }
+            Form::Keyed(keyed) => {
+                let in_order = keyed.iter().enumerate().take_while(|(at, (key, _))| is_at(*at, key, hash(key))).count();
+                if in_order == len && keyed.len() == len {
+                    aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
+                } else {
+                    aligned.place(len, in_order, keyed.into_iter(), asked, hash);
                 }
             }
         }
@@ -187,7 +178,7 @@ fn index<'a, K: 'a>(len: usize, asked: impl Fn(usize) -> Option<(&'a K, u32)>) -
 /// Answers by place.
 pub(crate) struct Aligned<V, E> {
     pub(crate) said: Vec<Said<V, E>>,
-    /// Instead of them, if they are all there is.
+    /// Instead of them, if there are only values, in order.
     pub(crate) values: Option<Vec<V>>,
     pub(crate) miscounted: Option<usize>,
     pub(crate) foreign: u64,
@@ -195,12 +186,44 @@ pub(crate) struct Aligned<V, E> {
 }
 
 impl<V, E> Aligned<V, E> {
-    /// What is said of each, in any case.
-    pub(crate) fn each(&mut self) -> &[Said<V, E>] {
-        if let Some(values) = self.values.take() {
-            self.said = values.into_iter().map(Said::Value).collect();
+    /// Puts each where its key was asked; the first ones, so many, are in order.
+    fn place<'a, K: Eq + 'a>(
+        &mut self,
+        len: usize,
+        in_order: usize,
+        keyed: impl Iterator<Item = (K, Said<V, E>)>,
+        asked: impl Fn(usize) -> Option<(&'a K, u32)>,
+        hash: impl Fn(&K) -> u32,
+    ) {
+        let is_at = |place: usize, key: &K, hash: u32| {
+            asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
+        };
+        self.said.resize_with(len, || Said::Absent);
+        let mut places = None; // built at the first answer that is not the next key's
+        for (next, (key, said)) in keyed.enumerate() {
+            let mut find = |hash| {
+                if next > in_order && is_at(next, &key, hash) {
+                    return Some(next);
+                }
+                let places = places.get_or_insert_with(|| index(len, &asked));
+                places.find(spread(hash), |&place| is_at(place, &key, hash)).copied()
+            };
+            let place = if next < in_order { Some(next) } else { find(hash(&key)) };
+            match place.and_then(|place| self.said.get_mut(place)) {
+                None => self.foreign = self.foreign.saturating_add(1),
+                Some(place) => {
+                    self.repeated = self.repeated.saturating_add(u64::from(place.strength() > 0));
+                    if said.strength() > place.strength() {
+                        *place = said;
+                    }
+                }
+            }
         }
-        &self.said
+    }
+
+    /// Values are said of their keys one by one.
+    pub(crate) fn spell_out(&mut self, values: impl Iterator<Item = V>) {
+        self.said.extend(values.map(Said::Value));
     }
 }
 
@@ -215,7 +238,7 @@ impl<K, V, E> fmt::Debug for Answers<K, V, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let said = match &self.0 {
             Form::Keyed(keyed) => keyed.len(),
-            Form::InOrder(values) => values.len(),
+            Form::Pairs(_, values) | Form::InOrder(values) => values.len(),
         };
         f.debug_struct("Answers").field("said", &said).finish()
     }
@@ -223,7 +246,8 @@ impl<K, V, E> fmt::Debug for Answers<K, V, E> {
 
 impl<K, V, E> FromIterator<(K, V)> for Answers<K, V, E> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        pairs.into_iter().map(|(key, value)| (key, Ok(value))).collect()
+        let (keys, values) = pairs.into_iter().unzip();
+        Self(Form::Pairs(keys, values))
     }
 }
 

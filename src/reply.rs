@@ -3,7 +3,7 @@
 //! Owns: the translation. Refuses to know: who waits. User code that runs here (`Hash` and `Eq` of keys) is caught; the
 //! clone of a shared value is made by the waiter that takes it, in its own task, and the last one takes it by move.
 
-use std::{sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration, vec};
 
 use tracing::Span;
 
@@ -159,7 +159,10 @@ impl<V, E> Outcomes<V, E> {
     /// The answers of a whole batch, if each of its keys is to be told a value or that there is none.
     pub(crate) fn tell_all(self) -> Result<Told<Reply<V, E>>, Self> {
         match self {
-            Self::Each(Aligned { values: Some(values), .. }) => Ok(Told::new(values.len(), Batch::Values(values), 0)),
+            Self::Each(Aligned { values: Some(mut values), .. }) => {
+                values.shrink_to_fit(); // they may stay a while
+                Ok(Told::new(values.len(), Batch::Values(values), 0))
+            }
             Self::Each(Aligned { said, .. })
                 if said.iter().all(|said| matches!(said, Said::Value(_) | Said::Absent)) =>
             {
@@ -208,6 +211,9 @@ impl<V, E> Outcomes<V, E> {
 pub(crate) struct Landing<'a, K, V, E> {
     pub(crate) piece: Piece,
     pub(crate) outcomes: Outcomes<V, E>,
+    /// Those that are left, if there are only values, and the place of the first of them.
+    values: vec::IntoIter<V>,
+    next: usize,
     /// Keys that may be asked again, by place in the piece.
     again: Vec<Option<K>>,
     /// Verdicts over single keys, by place.
@@ -244,11 +250,12 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
         let asks_again = |verdict| matches!(verdict, Verdict::Again | Verdict::AgainAfter(_));
         let key = |place: usize| caught(|| sealed.keys.get(piece.position(place)?).cloned()).flatten();
         let (mut again, mut verdicts, mut progress) = (Vec::new(), Vec::new(), true);
+        let mut values = Vec::new();
         match &mut outcomes {
             Outcomes::Whole(_, verdict) if asks_again(*verdict) => again = (0..piece.len()).map(key).collect(),
             Outcomes::Whole(..) => {}
-            Outcomes::Each(aligned) => {
-                let said = aligned.each();
+            Outcomes::Each(Aligned { values: all, .. }) if all.is_some() => values = all.take().unwrap_or_default(),
+            Outcomes::Each(Aligned { said, .. }) => {
                 progress = !said.iter().all(|said| matches!(said, Said::Unprocessed(_)));
                 for (place, said) in said.iter().enumerate() {
                     let verdict = if let Said::Error(error) = said { verdict(error) } else { Some(Verdict::Final) };
@@ -262,7 +269,21 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
                 }
             }
         }
-        Self { piece, outcomes, again, verdicts, retry, may_repeat, repeats: false, progress, roll, now }
+        let values = values.into_iter();
+        Self {
+            piece,
+            outcomes,
+            values,
+            next: 0,
+            again,
+            verdicts,
+            retry,
+            may_repeat,
+            repeats: false,
+            progress,
+            roll,
+            now,
+        }
     }
 }
 
@@ -277,7 +298,14 @@ impl<K, V, E> Landing<'_, K, V, E> {
         matches!(self.outcomes, Outcomes::Each(_) | Outcomes::Whole(Error::Load(_), Verdict::Final | Verdict::Isolate))
     }
 
-    /// What the store is to have of a key, which is to be told as well.
+    /// Its answers are asked for out of their order, or more than once.
+    pub(crate) fn spell_out(&mut self) {
+        if let Outcomes::Each(aligned) = &mut self.outcomes {
+            aligned.spell_out(self.values.by_ref());
+        }
+    }
+
+    /// What the store is to have of a key, which is to be told as well; once they are spelled out.
     pub(crate) fn stored(&mut self, position: usize) -> Option<Stored<V, E>>
     where
         V: Clone,
@@ -355,13 +383,10 @@ impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
     #[inline]
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
         let place = self.place(position);
-        if let Outcomes::Each(aligned) = &mut self.outcomes {
-            if let Some(said @ Said::Value(_)) = aligned.said.get_mut(place) {
-                // most are
-                if let Said::Value(value) = std::mem::replace(said, Said::Absent) {
-                    return Fate::Tell(Reply::Own(value));
-                }
-            }
+        let passed = place.wrapping_sub(self.next);
+        if let Some(value) = self.values.nth(passed) {
+            self.next = place.saturating_add(1);
+            return Fate::Tell(Reply::Own(value)); // most are
         }
         self.other_fate(place, tries, again)
     }

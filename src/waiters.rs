@@ -275,7 +275,8 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Gives every waiter of the chain the answer; without one, hands it back to be dropped.
-    #[inline]
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "so that the answer is not moved")]
     pub(crate) fn tell<K>(&mut self, head: u32, answer: A, stats: &mut Stats, after: &mut After<K, A>) {
         let outcome = answer.outcome();
         if let Some(place @ Cell::Waiting { links: Links { next: NONE, .. }, .. }) = self.cells.get_mut(head) {
@@ -340,11 +341,11 @@ impl<A: Answer> Waiters<A> {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
-        let taken = self.cells.remove_by(cell, |cell| match cell.take() {
-            Some(Cell::Landed(answer)) => Some(answer),
-            waiting => {
-                *cell = waiting;
-                None
+        let taken = self.cells.remove_by(cell, |cell| {
+            // what waits is not moved
+            match cell.take_if(|cell| matches!(cell, Cell::Landed(_)))? {
+                Cell::Landed(answer) => Some(answer),
+                Cell::Waiting { .. } => None,
             }
         });
         let answer = taken??;

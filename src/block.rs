@@ -88,23 +88,34 @@ impl<K, A: Answer> Fates<K, A> for Told<A> {
 }
 
 /// Whether no two of these keys are the same one. Runs `Eq`, of keys that hash alike.
+///
+/// Each hash has one of 16 bits or more per key. Few share theirs with another one, and only these are compared.
 pub(crate) fn all_differ<K: Eq>(keys: &[K], hashes: &[u32]) -> bool {
-    let size = keys.len().saturating_mul(4).div_ceil(3).next_power_of_two();
-    let mask = size.wrapping_sub(1);
-    let mut places = vec![NONE; size]; // by hash and linear probing; of four one at least stays empty
-    for (number, (key, hash)) in (0_u32..).zip(keys.iter().zip(hashes)) {
-        let mut at = *hash as usize & mask;
-        while let Some(place) = places.get_mut(at) {
-            if *place == NONE {
-                *place = number;
-                break;
+    let words = hashes.len().div_ceil(4).next_power_of_two();
+    let word = |hash: u32| (hash / 64) as usize & words.wrapping_sub(1);
+    let bit = |hash: u32| 1_u64.wrapping_shl(hash); // by its lowest six bits
+    let (mut taken, mut shared) = (vec![0; words], Vec::new());
+    for &hash in hashes {
+        if let Some(word) = taken.get_mut(word(hash)) {
+            if *word & bit(hash) != 0 {
+                shared.push(hash);
             }
-            let other = *place as usize;
-            if hashes.get(other) == Some(hash) && keys.get(other) == Some(key) {
-                return false;
-            }
-            at = at.wrapping_add(1) & mask;
+            *word |= bit(hash);
         }
     }
-    true
+    if shared.is_empty() {
+        return true;
+    }
+    taken.fill(0);
+    for hash in shared {
+        if let Some(word) = taken.get_mut(word(hash)) {
+            *word |= bit(hash);
+        }
+    }
+    let shares = |hash: u32| taken.get(word(hash)).is_some_and(|word| *word & bit(hash) != 0);
+    let mut alike: Vec<_> = hashes.iter().zip(keys).filter(|(hash, _)| shares(**hash)).collect();
+    alike.sort_unstable_by_key(|(hash, _)| **hash);
+    alike
+        .chunk_by(|(hash, _), (other, _)| hash == other)
+        .all(|run| run.iter().zip(1..).all(|((_, key), others)| run.iter().skip(others).all(|(_, other)| key != other)))
 }

@@ -15,6 +15,7 @@
 use std::{
     future::poll_fn,
     hash::Hash,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -24,7 +25,7 @@ use std::{
 
 use crate::{
     broken::broken,
-    dispatch::{Asked, Decision, Watch},
+    dispatch::{Asked, Decision, Dispatch, Watch},
     error::Error,
     flight::Flight,
     gate::{self, Permit, Want},
@@ -49,17 +50,19 @@ where
         runtime: Option<&Handle>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
-        self.event_whole(&mut After::new(), runtime, |queue, after| {
+        self.event_whole(&mut After::new(), runtime, None, |queue, after| {
             queue.unfold();
             event(queue, after)
         })
     }
 
-    /// The same for what knows of blocks. `after` is where what is left to do is noted until it is done.
+    /// The same for what knows of blocks. `after` is where what is left to do is noted until it is done; `now` the time,
+    /// for whoever knows it.
     pub(crate) fn event_whole<R>(
         self: &Arc<Self>,
         after: &mut Rest<K, V, E>,
         runtime: Option<&Handle>,
+        now: Option<u64>,
         event: impl FnOnce(&mut State<K, V, E>, &mut Rest<K, V, E>) -> R,
     ) -> R {
         let result = {
@@ -69,7 +72,7 @@ where
             queue.account(before, after);
             result
         };
-        self.follow(runtime, after, None);
+        self.follow(runtime, after, now);
         result.unwrap_or_else(|panic| resume_unwind(panic))
     }
 
@@ -108,7 +111,8 @@ where
         driver.fail(&Error::Panicked);
         spans::driver_panicked(&driver.shared.settings.name);
     } else if let Some((flight, permits)) = &mut ready {
-        flight.fly(permits).await; // Cancel: `flight` answers what is in flight.
+        // Cancel: `flight` answers what is in flight. Boxed, as a task is moved seven times before it runs.
+        Box::pin(flight.fly(permits)).await;
     }
 }
 
@@ -154,7 +158,7 @@ where
             let Some(permits) = self.gates().await else { continue }; // Cancel: permits go back as they are dropped.
             let most = permits.iter().map(Permit::most).min().unwrap_or(usize::MAX).min(early);
             let (limit, now) = (self.shared.limit(), if gated { self.shared.now() } else { asked });
-            let sealed = self.shared.event_whole(&mut After::new(), None, |queue, _| {
+            let sealed = self.shared.event_whole(&mut After::new(), None, Some(now), |queue, _| {
                 queue.set_limit(limit);
                 queue.seal(self.generation, now, most, reason)
             });
@@ -170,74 +174,67 @@ where
 
     /// Says when it was so, too.
     async fn policy_and_slot(&self) -> Option<(Reason, u64)> {
-        let dispatch = &self.shared.settings.dispatch;
-        let mut watch = Watch::default();
-        let mut seen = None; // the first key, and since when by our own clock
-        let mut news = None; // how many keys had come, and since when
-        let workers = on_workers();
         self.shared.end_pass(); // the one in which this was spawned
-        // where nothing goes by the time of the first look: to read the clock takes as long as to look
-        let mut timeless = watch.is_early(dispatch) && !workers;
+        let mut memory = Memory::new(&self.shared.settings.dispatch);
         loop {
-            let limit = self.shared.limit();
-            let clock = if std::mem::take(&mut timeless) { None } else { Some(Instant::now()) };
-            let (now, paced) = (clock.map_or(0, |instant| self.shared.at(instant)), !watch.is_early(dispatch));
-            let mut view = {
-                let mut queue = self.shared.lock_whole();
-                queue.set_limit(limit);
-                queue.look(self.generation, now, paced)?
-            };
-            let mut quiet = Duration::ZERO;
-            if let Some(instant) = clock {
-                let seen = seen.get_or_insert((view.first, instant));
-                if seen.0 != view.first {
-                    *seen = (view.first, instant);
-                }
-                let news = news.get_or_insert((view.arrivals, instant));
-                if news.0 != view.arrivals {
-                    *news = (view.arrivals, instant);
-                }
-                quiet = instant.saturating_duration_since(news.1);
-                // the key may have come by another runtime's clock
-                view.moment.age = view.moment.age.max(instant.saturating_duration_since(seen.1));
-            }
-            let left_at = || clock.map_or_else(|| self.shared.now(), |_| now);
-            let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
-            let decision = match view.moment.keys {
-                _ if view.nested => return Some((Reason::Nested, left_at())), // needs no slot
-                0 => Decision::Wait,                                          // for a key to ripen
-                _ => watch.decide(dispatch, asked, view.arrivals, view.slot_free),
-            };
-            let decision = match decision {
-                // two passes say that this worker had nothing else to do, not that no other one is about to ask
-                Decision::Leave(Reason::Settled) if workers && quiet < dispatch.straggle(&view.moment) => {
-                    Decision::NextPass
-                }
-                decision => decision,
-            };
-            let ripens = view.ripens.map(Duration::from_nanos);
-            match decision {
-                Decision::Leave(reason) => {
-                    if self.shared.aside().drive.take_slot(self.generation) {
-                        return Some((reason, left_at()));
-                    }
-                }
-                Decision::NextPass => {
-                    self.shared.begin_pass(clock.map_or(self.spawned, |_| now));
-                    yield_now().await; // Cancel: `self` ends the pass.
+            // Cancel, for all of these: nothing is held, and `self` ends the pass. An early ring and the end of a wait are
+            // the same to us: we look again.
+            match self.look(&mut memory)? {
+                Next::Leave(reason, now) => return Some((reason, now)),
+                Next::Look => {}
+                Next::Pass(now) => {
+                    self.shared.begin_pass(now);
+                    yield_now().await;
                     self.shared.end_pass();
                 }
-                _ if clock.is_none() => {} // it depends on the time: we look again
-                Decision::In(wait) => {
-                    // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
-                    timeout(ripens.map_or(wait, |ripens| wait.min(ripens)), self.rung(view.rings)).await.ok();
-                }
-                Decision::Wait => match ripens {
-                    Some(ripens) => drop(timeout(ripens, self.rung(view.rings)).await), // Cancel: as above.
-                    None => self.rung(view.rings).await,                                // Cancel: nothing is held.
-                },
+                Next::Ring(rings, None) => self.rung(rings).await,
+                // boxed, as it is rare and large
+                Next::Ring(rings, Some(wait)) => drop(Box::pin(timeout(wait, self.rung(rings))).await),
             }
         }
+    }
+
+    /// Looks at the queue and decides what is next; nothing, if this is not the driver any more.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is most of what is done for a batch, and called here only")]
+    fn look(&self, memory: &mut Memory) -> Option<Next> {
+        let dispatch = &self.shared.settings.dispatch;
+        let limit = self.shared.limit();
+        let clock = if mem::take(&mut memory.timeless) { None } else { Some(Instant::now()) };
+        let (now, paced) = (clock.map_or(0, |instant| self.shared.at(instant)), !memory.watch.is_early(dispatch));
+        let mut view = {
+            let mut queue = self.shared.lock_whole();
+            queue.set_limit(limit);
+            queue.look(self.generation, now, paced)?
+        };
+        let mut quiet = Duration::ZERO;
+        if let Some(instant) = clock {
+            // the key may have come by another runtime's clock
+            view.moment.age = view.moment.age.max(since(&mut memory.seen, view.first, instant));
+            quiet = since(&mut memory.news, view.arrivals, instant);
+        }
+        let left_at = || clock.map_or_else(|| self.shared.now(), |_| now);
+        let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
+        let decision = match view.moment.keys {
+            _ if view.nested => return Some(Next::Leave(Reason::Nested, left_at())), // needs no slot
+            0 => Decision::Wait,                                                     // for a key to ripen
+            _ => memory.watch.decide(dispatch, asked, view.arrivals, view.slot_free),
+        };
+        let ripens = view.ripens.map(Duration::from_nanos);
+        Some(match decision {
+            // two passes say that this worker had nothing else to do, not that no other one is about to ask
+            Decision::Leave(Reason::Settled) if memory.workers && quiet < dispatch.straggle(&view.moment) => {
+                Next::Pass(left_at())
+            }
+            Decision::Leave(reason) => match self.shared.aside().drive.take_slot(self.generation) {
+                true => Next::Leave(reason, left_at()),
+                false => Next::Look,
+            },
+            Decision::NextPass => Next::Pass(clock.map_or(self.spawned, |_| now)),
+            _ if clock.is_none() => Next::Look, // it depends on the time
+            Decision::In(wait) => Next::Ring(view.rings, Some(ripens.map_or(wait, |ripens| wait.min(ripens)))),
+            Decision::Wait => Next::Ring(view.rings, ripens),
+        })
     }
 
     /// Waits until somebody has rung since `rings`, or this is the driver no more.
@@ -282,6 +279,50 @@ where
                 spans::refused(&self.shared.settings.name, &refused);
                 None
             }
+        }
+    }
+}
+
+/// What a driver does next.
+enum Next {
+    /// Has the slot, as of this time.
+    Leave(Reason, u64),
+    Look,
+    /// Waits for a pass of the scheduler, which begins at this time.
+    Pass(u64),
+    /// Waits to be rung, or for this long.
+    Ring(u64, Option<Duration>),
+}
+
+/// What a driver remembers of its last looks.
+struct Memory {
+    watch: Watch,
+    /// The first key, and since when, by our own clock.
+    seen: Option<(u64, Instant)>,
+    /// How many keys had come, and since when.
+    news: Option<(u64, Instant)>,
+    /// Others may be asking on other threads.
+    workers: bool,
+    /// The next look does without the time: to read the clock takes as long as to look.
+    timeless: bool,
+}
+
+impl Memory {
+    fn new(dispatch: &Dispatch) -> Self {
+        let (watch, workers) = (Watch::default(), on_workers());
+        // the first one, where nothing goes by the time of it
+        let timeless = watch.is_early(dispatch) && !workers;
+        Self { watch, seen: None, news: None, workers, timeless }
+    }
+}
+
+/// For how long this has been so.
+fn since(memory: &mut Option<(u64, Instant)>, what: u64, now: Instant) -> Duration {
+    match memory {
+        Some((before, since)) if *before == what => now.saturating_duration_since(*since),
+        _ => {
+            *memory = Some((what, now));
+            Duration::ZERO
         }
     }
 }

@@ -176,7 +176,7 @@ where
         while more {
             let mut after = After::new();
             after.wake = self.shared.wakes();
-            more = self.shared.event_whole(&mut after, None, |queue, after| {
+            more = self.shared.event_whole(&mut after, None, Some(how.now), |queue, after| {
                 queue.unfold();
                 let more = queue.land(self.sealed.flight, &mut positions, how, fates, after);
                 if how.last && !more {
@@ -190,7 +190,7 @@ where
 
     /// The same for a batch of a block, if it is one yet.
     fn land_whole(&mut self, positions: impl ExactSizeIterator<Item = usize>, mut told: Told<Reply<V, E>>, how: How) {
-        self.landed = self.shared.event_whole(&mut After::new(), None, |queue, after| {
+        self.landed = self.shared.event_whole(&mut After::new(), None, Some(how.now), |queue, after| {
             let is_whole = queue.land_whole(self.sealed.flight, &mut told, after);
             if is_whole {
                 queue.reuse(mem::take(&mut self.sealed.hashes));

@@ -230,7 +230,7 @@ where
         }
         let (mut block, span) = (Some(Block::new(keys, hashes)), spans::of_caller());
         let mut waker = Some(cx.waker().clone());
-        self.group = shared.event_whole(&mut After::new(), runtime, |queue, _| {
+        self.group = shared.event_whole(&mut After::new(), runtime, Some(now), |queue, _| {
             let group = queue.fold(&mut block, self.ends_on, now)?;
             queue.waiters.groups.note_span(group, span);
             queue.waiters.groups.poll(group, &mut waker);

@@ -98,7 +98,7 @@ where
     ) -> (Outcomes<V, E>, u64) {
         let span = spans::of_load(&self.shared.settings.name, &self.sealed, piece.len(), reason, self.gated);
         let (mut callers, flight) = (Vec::new(), self.sealed.flight);
-        let find = |callers: &mut Vec<_>| self.shared.lock().callers(flight, piece, callers);
+        let find = |callers: &mut Vec<_>| self.shared.lock_whole().callers(flight, piece, callers);
         spans::link(&span, &mut callers, find);
         let (shared, sealed) = (&self.shared, &self.sealed);
         // Cancel: the future of the load is dropped.

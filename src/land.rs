@@ -226,6 +226,11 @@ impl<K, A: Answer> Queue<K, A> {
     /// Adds the callers who wait for a piece of a flight and have a span, as far as there is room and they are not there
     /// yet.
     pub(crate) fn callers(&self, flight: u32, piece: &Piece, callers: &mut Vec<u64>) {
+        if let Some(block) = &self.block {
+            let span = self.waiters.groups.span_of(block.group);
+            callers.extend(span.filter(|span| !callers.contains(span)));
+            return;
+        }
         let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
         let entries = piece.positions().filter_map(|position| entries.get(position)).filter(|entry| **entry != NONE);
         self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);

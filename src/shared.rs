@@ -87,11 +87,13 @@ impl<K, V, E> Shared<K, V, E> {
     #[inline]
     pub(crate) fn lock(&self) -> Locked<'_, K, V, E> {
         let mut locked = self.lock_whole();
-        locked.unfold();
+        if !broken!("block left whole") {
+            locked.unfold();
+        }
         locked
     }
 
-    /// The same for what knows of blocks (`queue/fold.rs`), and leaves them whole.
+    /// The same for what knows of blocks (`queue/fold.rs`) and leaves them whole.
     #[inline]
     pub(crate) fn lock_whole(&self) -> Locked<'_, K, V, E> {
         let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };
@@ -138,7 +140,7 @@ impl<K, V, E> Shared<K, V, E> {
 
     pub(crate) fn stats(&self) -> Stats {
         let now = self.now();
-        let mut stats = self.lock().stats(now);
+        let mut stats = self.lock_whole().stats(now);
         stats.store_hits = self.hits.load(Ordering::Relaxed);
         stats
     }

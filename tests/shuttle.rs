@@ -391,6 +391,60 @@ fn p07_get_many_vs_drop() {
     });
 }
 
+/// Keys that are queued as a whole are found by who comes meanwhile, wherever they are.
+#[test]
+fn p01_p02_block_vs_get() {
+    scenario("p01_p02_block_vs_get", || async {
+        let world = World::new(2, 2, builder());
+        let many = world.batcher.get_many([1, 2, 3].map(|key| world.judge.key(key)));
+        let (many, gets) = (spawn(many), [1, 3].map(|key| spawn(world.get(key))));
+        assert_eq!(world.judge.judge_all([1, 2, 3], &many.await.unwrap().unwrap()), 3);
+        assert_eq!(all(gets).await, [FOUND; 2]);
+        let counted = world.stats();
+        assert_eq!(counted.gets, counted.joins + counted.keys_sent, "each joined or was sent");
+        world.rest().await;
+    });
+}
+
+/// They go with who asked for them, but for those that somebody else has come for.
+#[test]
+fn p07_block_vs_drop() {
+    scenario("p07_block_vs_drop", || async {
+        let world = World::new(2, 1, builder());
+        let many = |keys: [u32; 3]| world.batcher.get_many(keys.map(|key| world.judge.key(key)));
+        let (goes, stays, one) = (spawn(taste(many([1, 2, 3]))), spawn(many([3, 4, 5])), spawn(world.get(2)));
+        assert_eq!(world.judge.judge_all([3, 4, 5], &stays.await.unwrap().unwrap()), 3);
+        assert_eq!(one.await.unwrap(), FOUND);
+        match goes.await.unwrap() {
+            Some(values) => assert_eq!(world.judge.judge_all([1, 2, 3], &values.unwrap()), 3),
+            None => world.judge.count(0, 3),
+        }
+        world.rest().await;
+    });
+}
+
+/// They are answered, all of them or none.
+#[test]
+fn p17_block_vs_close() {
+    scenario("p17_block_vs_close", || async {
+        let world = World::new(2, 1, builder());
+        let many = spawn(world.batcher.get_many([1, 2, 3].map(|key| world.judge.key(key))));
+        let closes = spawn({
+            let batcher = world.batcher.clone();
+            async move { batcher.close().await }
+        });
+        match many.await.unwrap() {
+            Ok(values) => assert_eq!(world.judge.judge_all([1, 2, 3], &values), 3),
+            Err(error) => {
+                assert!(matches!(error, Error::Closed));
+                world.judge.count(3, 0);
+            }
+        }
+        closes.await.unwrap();
+        world.rest().await;
+    });
+}
+
 /// A group that ends at its first error gives up what it still waits for.
 #[test]
 fn p07_p09_get_many_vs_failure() {

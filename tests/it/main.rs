@@ -20,6 +20,7 @@ mod adaptive;
 mod again;
 mod auto_traits;
 mod batching;
+mod blocks;
 mod cancel;
 #[cfg(all(feature = "quota", feature = "testing"))]
 mod circle;

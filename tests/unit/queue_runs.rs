@@ -1,10 +1,10 @@
 //! Where the steps come from: drawn at random and shrunk, or from the bytes of a fuzzer.
 
 #[cfg(test)]
-use std::task::Waker;
+use std::{cell::Cell, task::Waker};
 
 #[cfg(test)]
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 
 #[cfg(test)]
 use super::{Key, Tries};
@@ -101,36 +101,30 @@ proptest! {
     }
 }
 
-#[cfg(test)]
-proptest! {
-    #![proptest_config(ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be(
-        steps in prop::collection::vec(step_of_blocks(), 1..120),
-        kind in prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)],
-        max_in_flight in 1..4_usize,
-        capacity in prop_oneof![1 => 1..16_usize, 3 => Just(1_000)],
-        keys in prop_oneof![2 => 1..4_usize, 1 => Just(100)],
-        finish in any::<bool>(),
-    ) {
-        let limit = of_keys(keys);
-        let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), limit);
-        for step in &steps {
-            world.run(step);
-        }
-        world.quiesce();
-        BLOCKS.with(|blocks| {
-            let [folded, unfolded, landed] = blocks.get();
-            blocks.set([folded + world.folded, unfolded + world.unfolded, landed + world.landed_whole]);
-            println!("{:?} folded, unfolded, batches landed whole", blocks.get());
-        });
-    }
-}
-
-#[cfg(test)]
-thread_local! {
-    static BLOCKS: std::cell::Cell<[u64; 3]> = const { std::cell::Cell::new([0; 3]) };
+#[test]
+fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
+    let kind = prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)];
+    let steps = prop::collection::vec(step_of_blocks(), 1..120);
+    let capacity = prop_oneof![1 => 1..16_usize, 3 => Just(1_000)];
+    let keys = prop_oneof![2 => 1..4_usize, 1 => Just(100)];
+    let seen = Cell::new([0; 3]);
+    let config = ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() };
+    let run = TestRunner::new(config).run(
+        &(steps, kind, 1..4_usize, capacity, keys, any::<bool>()),
+        |(steps, kind, max_in_flight, capacity, keys, finish)| {
+            let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), of_keys(keys));
+            for step in &steps {
+                world.run(step);
+            }
+            world.quiesce();
+            let [folded, unfolded, landed] = seen.get();
+            seen.set([folded + world.folded, unfolded + world.unfolded, landed + world.landed_whole]);
+            Ok(())
+        },
+    );
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{:?} blocks, unfolded ones, and batches that landed whole", seen.get());
+    assert!(seen.get().iter().all(|count| *count > 0));
 }
 
 /// Every key is told.

@@ -3,7 +3,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use futures::future::join_all;
+use futures::future::{join, join_all};
 use multiget::{Answers, AnyError, Batcher, MemoryStore};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -99,4 +99,11 @@ pub fn tree(runtime: &Runtime, batcher: &Batcher<u64, u64>) {
 /// W10: so many keys in one get.
 pub fn many(runtime: &Runtime, batcher: &Batcher<u64, u64>, keys: u64) {
     assert_eq!(runtime.block_on(batcher.get_many(0..keys)).unwrap().len() as u64, keys);
+}
+
+/// The same for two gets of many side by side, which cannot be queued as a whole.
+pub fn many_beside(runtime: &Runtime, batcher: &Batcher<u64, u64>, keys: u64) {
+    let both = join(batcher.get_many(0..keys), batcher.get_many(keys..2 * keys));
+    let (first, second) = runtime.block_on(both);
+    assert_eq!(first.unwrap().len() + second.unwrap().len(), 2 * keys as usize);
 }

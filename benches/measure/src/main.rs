@@ -11,7 +11,7 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use multiget_measure::{burst, hits, many, one_thread, quick, stored};
+use multiget_measure::{burst, hits, many, many_beside, one_thread, quick, stored};
 
 /// Above its baseline by more than this part, a count fails.
 const TOLERANCE: f64 = 0.05;
@@ -27,12 +27,13 @@ struct Case {
     run: fn(u64),
 }
 
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     Case { name: "w1_get", units: 2_000, rounds: (5, 15), run: |rounds| bursts(2_000, rounds) },
     Case { name: "w1_get_among_1000", units: 1_000, rounds: (10, 30), run: |rounds| bursts(1_000, rounds) },
     Case { name: "w1_get_among_100000", units: 100_000, rounds: (1, 2), run: |rounds| bursts(100_000, rounds) },
     Case { name: "w6_hit", units: 10_000, rounds: (2, 12), run: stored_gets },
     Case { name: "w10_key", units: 10_000, rounds: (2, 6), run: gets_of_many },
+    Case { name: "w10_key_beside", units: 10_000, rounds: (2, 6), run: gets_of_many_beside },
 ];
 
 fn bursts(gets: u64, rounds: u64) {
@@ -49,6 +50,11 @@ fn stored_gets(rounds: u64) {
 fn gets_of_many(rounds: u64) {
     let (runtime, batcher) = (one_thread(), quick());
     (0..rounds).for_each(|_| many(&runtime, &batcher, 10_000));
+}
+
+fn gets_of_many_beside(rounds: u64) {
+    let (runtime, batcher) = (one_thread(), quick());
+    (0..rounds).for_each(|_| many_beside(&runtime, &batcher, 5_000));
 }
 
 fn main() -> ExitCode {

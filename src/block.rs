@@ -112,10 +112,10 @@ pub(crate) fn all_differ<K: Eq>(keys: &[K], hashes: &[u32]) -> bool {
             *word |= bit(hash);
         }
     }
-    let shares = |hash: u32| taken.get(word(hash)).is_some_and(|word| *word & bit(hash) != 0);
-    let mut alike: Vec<_> = hashes.iter().zip(keys).filter(|(hash, _)| shares(**hash)).collect();
+    let is_shared = |hash: u32| taken.get(word(hash)).is_some_and(|word| *word & bit(hash) != 0);
+    let mut alike: Vec<_> = hashes.iter().zip(keys).filter(|(hash, _)| is_shared(**hash)).collect();
     alike.sort_unstable_by_key(|(hash, _)| **hash);
-    alike
-        .chunk_by(|(hash, _), (other, _)| hash == other)
-        .all(|run| run.iter().zip(1..).all(|((_, key), others)| run.iter().skip(others).all(|(_, other)| key != other)))
+    let mut runs = alike.chunk_by(|(hash, _), (other, _)| hash == other);
+    !runs
+        .any(|run| run.iter().zip(1..).any(|((_, key), others)| run.iter().skip(others).any(|(_, other)| key == other)))
 }

@@ -80,9 +80,8 @@ where
     #[inline]
     pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: &mut Rest<K, V, E>, now: Option<u64>) {
         if let Some(generation) = after.spawn.take() {
-            let spawned = now.unwrap_or_else(|| self.now());
-            let driver = Driver { shared: Arc::clone(self), generation, spawned, has_sealed: AtomicBool::new(false) };
-            self.begin_pass(spawned);
+            let driver = Driver { shared: Arc::clone(self), generation, has_sealed: AtomicBool::new(false) };
+            self.begin_pass(now.unwrap_or_else(|| self.now()));
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
@@ -116,12 +115,13 @@ where
     }
 }
 
+/// What a driver leaves behind: a batch, and what the gates gave it.
+type Ready<K, V, E> = (Flight<K, V, E>, Vec<Permit>);
+
 /// The one task that waits, for the whole queue, until the next batch may leave.
 struct Driver<K, V, E> {
     shared: Arc<Shared<K, V, E>>,
     generation: u64,
-    /// When, in nanoseconds.
-    spawned: u64,
     /// It has sealed a batch, and drives no more.
     has_sealed: AtomicBool,
 }
@@ -149,7 +149,7 @@ where
     E: Send + Sync + 'static,
 {
     /// Waits until a batch may leave, and seals it; nothing, if there is nothing to drive any more.
-    async fn ready(&self, ready: &mut Option<(Flight<K, V, E>, Vec<Permit>)>) {
+    async fn ready(&self, ready: &mut Option<Ready<K, V, E>>) {
         // Cancel: the slot, once taken, goes back with the driver's name.
         while let Some((reason, asked)) = self.policy_and_slot().await {
             let gated = !self.shared.settings.gates.is_empty();
@@ -177,18 +177,19 @@ where
         self.shared.end_pass(); // the one in which this was spawned
         let mut memory = Memory::new(&self.shared.settings.dispatch);
         loop {
-            // Cancel, for all of these: nothing is held, and `self` ends the pass. An early ring and the end of a wait are
-            // the same to us: we look again.
             match self.look(&mut memory)? {
                 Next::Leave(reason, now) => return Some((reason, now)),
                 Next::Look => {}
                 Next::Pass(now) => {
-                    self.shared.begin_pass(now);
-                    yield_now().await;
+                    if let Some(now) = now {
+                        self.shared.begin_pass(now);
+                    }
+                    yield_now().await; // Cancel: `self` ends the pass.
                     self.shared.end_pass();
                 }
-                Next::Ring(rings, None) => self.rung(rings).await,
-                // boxed, as it is rare and large
+                Next::Ring(rings, None) => self.rung(rings).await, // Cancel: nothing is held.
+                // Cancel: nothing is held. An early ring and the end of the wait are the same to us: we look again.
+                // Boxed, as it is rare and large.
                 Next::Ring(rings, Some(wait)) => drop(Box::pin(timeout(wait, self.rung(rings))).await),
             }
         }
@@ -207,11 +208,15 @@ where
             queue.set_limit(limit);
             queue.look(self.generation, now, paced)?
         };
+        let ripens = view.ripens.map(Duration::from_nanos);
         let mut quiet = Duration::ZERO;
         if let Some(instant) = clock {
             // the key may have come by another runtime's clock
             view.moment.age = view.moment.age.max(since(&mut memory.seen, view.first, instant));
             quiet = since(&mut memory.news, view.arrivals, instant);
+        }
+        if clock.is_none() && ripens.is_some() {
+            return Some(Next::Look); // keys are parked until a time
         }
         let left_at = || clock.map_or_else(|| self.shared.now(), |_| now);
         let asked = Asked { moment: view.moment, due: view.due, full: view.full, blocked: false };
@@ -220,17 +225,16 @@ where
             0 => Decision::Wait,                                                     // for a key to ripen
             _ => memory.watch.decide(dispatch, asked, view.arrivals, view.slot_free),
         };
-        let ripens = view.ripens.map(Duration::from_nanos);
         Some(match decision {
             // two passes say that this worker had nothing else to do, not that no other one is about to ask
             Decision::Leave(Reason::Settled) if memory.workers && quiet < dispatch.straggle(&view.moment) => {
-                Next::Pass(left_at())
+                Next::Pass(Some(left_at()))
             }
-            Decision::Leave(reason) => match self.shared.aside().drive.take_slot(self.generation) {
-                true => Next::Leave(reason, left_at()),
-                false => Next::Look,
-            },
-            Decision::NextPass => Next::Pass(clock.map_or(self.spawned, |_| now)),
+            Decision::Leave(reason) if self.shared.aside().drive.take_slot(self.generation) => {
+                Next::Leave(reason, left_at())
+            }
+            Decision::Leave(_) => Next::Look,
+            Decision::NextPass => Next::Pass(clock.map(|_| now)),
             _ if clock.is_none() => Next::Look, // it depends on the time
             Decision::In(wait) => Next::Ring(view.rings, Some(ripens.map_or(wait, |ripens| wait.min(ripens)))),
             Decision::Wait => Next::Ring(view.rings, ripens),
@@ -288,8 +292,8 @@ enum Next {
     /// Has the slot, as of this time.
     Leave(Reason, u64),
     Look,
-    /// Waits for a pass of the scheduler, which begins at this time.
-    Pass(u64),
+    /// Waits for a pass of the scheduler, which begins at this time, if that is known.
+    Pass(Option<u64>),
     /// Waits to be rung, or for this long.
     Ring(u64, Option<Duration>),
 }

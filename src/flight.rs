@@ -9,7 +9,7 @@
 //! 3. A guard never spawns.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     hash::Hash,
     mem,
     pin::Pin,
@@ -225,8 +225,8 @@ struct Run<'a, K: Eq, V, E> {
     begins: bool,
     lineage: Lineage,
     load: Option<Load<'a, K, V, E>>,
-    /// Made when the load is not ready at once; nothing in it: never.
-    deadline: Option<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    /// When it takes too long; made when it is not ready at once.
+    deadline: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 /// The future of a load.
@@ -262,11 +262,13 @@ where
         if let Poll::Ready(result) = polled {
             return Poll::Ready(result.map_or_else(End::Failed, End::Answered));
         }
-        let due = || flight.due(self.since).map(|due| Box::pin(unconstrained(sleep_until(due))) as Pin<Box<_>>);
-        match self.deadline.get_or_insert_with(due) {
-            Some(deadline) => deadline.as_mut().poll(cx).map(|()| End::TimedOut),
-            None => Poll::Pending,
-        }
+        let due = || -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            match flight.due(self.since) {
+                Some(due) => Box::pin(unconstrained(sleep_until(due))),
+                None => Box::pin(pending()),
+            }
+        };
+        self.deadline.get_or_insert_with(due).as_mut().poll(cx).map(|()| End::TimedOut)
     }
 
     fn is_deserted(&self, cx: &Context<'_>) -> bool {

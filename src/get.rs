@@ -15,6 +15,7 @@ use std::{
 use crate::{
     error::Error,
     queue::{Ask, Submit, fresh::Asked},
+    reply::Reply,
     shared::Shared,
     spans,
     stats::Outcome,
@@ -110,9 +111,9 @@ where
     /// Waits for an answer.
     #[inline(never)]
     fn look(&mut self, cell: u32, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        let reply = ready!(self.shared.poll_cell(cell, cx));
-        self.state = State::Done;
-        Poll::Ready(reply.into_result())
+        let taken = ready!(self.shared.poll_cell(cell, cx));
+        self.state = State::Done; // before a shared value is cloned, which may panic
+        Poll::Ready(taken.or_else(Reply::into_result))
     }
 
     /// Is new, and the store may be believed without a look under the lock, as nothing is queued, in flight or being

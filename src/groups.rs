@@ -173,8 +173,11 @@ impl<A: Answer> Groups<A> {
         }
     }
 
+    /// Its owner has taken what has become of a block.
     pub(crate) fn close(&mut self, group: u32) -> Option<Waker> {
-        self.0.remove(group)?.waker
+        let group = self.0.remove(group)?;
+        debug_assert!(group.seats.is_none(), "answers are not dropped under the lock");
+        group.waker
     }
 
     /// Remembers the span in which the owner of a group asked.

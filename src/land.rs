@@ -49,6 +49,13 @@ pub(crate) struct How {
 pub(crate) trait Fates<K, A> {
     /// `again`: the key may be queued again; with `false` it must be told.
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, A>;
+    /// The same for a key that is told a value whatever else holds, as most are; if there is none its fate is asked for.
+    /// Positions come in order; some may be passed over.
+    #[inline]
+    fn value(&mut self, position: usize) -> Option<A> {
+        let _ = position;
+        None
+    }
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -141,15 +148,25 @@ impl<K, A: Answer> Queue<K, A> {
             self.has_arrived();
             return 0;
         }
+        let position = position ^ usize::from(broken!("answers swapped"));
+        if let Some(value) = fates.value(position) {
+            self.tell_last(number, head, value, after);
+            return wanted.into();
+        }
         let tries = self.entries.tries(number);
-        match fates.fate(position ^ usize::from(broken!("answers swapped")), tries, how.may_spawn && wanted) {
+        match fates.fate(position, tries, how.may_spawn && wanted) {
             Fate::Again { key, tries, until } => self.ask_again(number, key, tries, until, after),
-            Fate::Tell(answer) => {
-                after.keys.extend(self.entries.remove(number));
-                self.waiters.tell(head, answer, &mut self.stats, after);
-            }
+            Fate::Tell(answer) => self.tell_last(number, head, answer, after),
         }
         wanted.into()
+    }
+
+    /// An entry is forgotten, and whoever waits for it is told.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "so that the answer is not moved")]
+    fn tell_last(&mut self, number: u32, head: u32, answer: A, after: &mut After<K, A>) {
+        after.keys.extend(self.entries.remove(number));
+        self.waiters.tell(head, answer, &mut self.stats, after);
     }
 
     /// So many keys less that somebody waits for; a flight nobody waits for is dying, if it is to be.

@@ -1,9 +1,9 @@
 //! The futures of many gets at once.
 //!
-//! Owns: one cell per distinct key and the group that is woken for all of them. They are submitted under one hold of
-//! the lock, all or none, collected under another, and the task is woken once: when the last one has landed, or the one
-//! that ends it. With a store it is asked first, for those keys that cannot be joined, and what it has waits here until
-//! the rest has come.
+//! Owns: the group that is woken for all of its keys, and one cell per distinct key; or nothing but the group, where the
+//! keys are queued as a whole (`queue/fold.rs`). They are submitted under one hold of the lock, all or none, collected
+//! under another, and the task is woken once: when the last one has landed, or the one that ends it. With a store it is
+//! asked first, for those keys that cannot be joined, and what it has waits here until the rest has come.
 
 use std::{
     convert::Infallible,
@@ -135,7 +135,7 @@ where
     fn submit(&mut self, cx: &Context<'_>) -> Result<(), Outcome> {
         let mut keys = mem::take(&mut self.keys);
         let (shared, now, runtime) = (Arc::clone(&self.shared), self.shared.now(), self.shared.runtime());
-        if shared.store.is_none() && shared.rests() {
+        if shared.folds() && shared.rests() {
             keys = self.fold(keys, now, runtime.as_ref(), cx);
         }
         if keys.is_empty() {
@@ -285,45 +285,43 @@ where
         keys.retain(|_| of_keys.next().is_none_or(|seat| seat & HIT == 0));
     }
 
-    /// Takes the results, once the group waits no longer; what had not landed by then is given up.
+    /// Takes the results, once the group waits no longer; what had not landed by then is given up. All of it under one hold
+    /// of the lock: what has become of a block is decided there.
     fn collect(&mut self, group: u32, cx: &Context<'_>) -> Poll<Replies<V, E>> {
-        let mut waker = Some(cx.waker().clone());
-        let mut queue = self.shared.aside(); // whether it is over does not depend on what is queued
-        let over = queue.waiters.groups.poll(group, &mut waker);
-        let landed = if over { queue.waiters.groups.take_landed(group) } else { None };
-        let old = landed.as_ref().and_then(|_| queue.waiters.groups.close(group));
-        drop(queue);
-        drop((waker, old)); // outside the lock
+        let (mut waker, mut after) = (Some(cx.waker().clone()), After::new());
+        let (mut landed, mut replies) = (None, Vec::new());
+        let over = {
+            let mut queue = self.shared.lock_whole();
+            let over = queue.waiters.groups.poll(group, &mut waker);
+            if over {
+                landed = queue.waiters.groups.take_landed(group);
+                if landed.is_none() {
+                    queue.unfold();
+                    self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
+                    replies.reserve_exact(self.cells.len());
+                }
+                for cell in self.cells.drain(..) {
+                    let reply = queue.waiters.take(cell);
+                    if reply.is_none() {
+                        queue.abandon(cell, &mut after);
+                    }
+                    replies.push(reply);
+                }
+                after.wakers.extend(queue.waiters.groups.close(group));
+            }
+            over
+        };
+        self.shared.carry_out(&mut after);
+        drop(waker); // outside the lock
         if !over {
             return Poll::Pending;
         }
-        let Some(mut landed) = landed else {
-            let replies = self.collect_each(group);
-            (self.state, self.group) = (State::Done, None); // the clone of a value may panic
-            return Poll::Ready(self.in_order(replies));
-        };
-        (self.state, self.group) = (State::Done, None);
+        (self.state, self.group) = (State::Done, None); // the clone of a value may panic
+        let Some(mut landed) = landed else { return Poll::Ready(self.in_order(replies)) };
         if !broken!("batches out of order") {
             landed.sort_unstable_by_key(|(seat, _)| *seat);
         }
         Poll::Ready(Replies(landed.into_iter().map(|(_, batch)| batch).collect()))
-    }
-
-    fn collect_each(&mut self, group: u32) -> Vec<Option<Reply<V, E>>> {
-        let mut replies = Vec::new();
-        self.shared.quietly(|queue, after| {
-            self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
-            after.wakers.extend(queue.waiters.groups.close(group));
-            replies.reserve_exact(self.cells.len());
-            for cell in self.cells.drain(..) {
-                let reply = queue.waiters.take(cell);
-                if reply.is_none() {
-                    queue.abandon(cell, after);
-                }
-                replies.push(reply);
-            }
-        });
-        replies
     }
 
     /// The reply to each key asked for, from those of distinct keys and the hits.

@@ -179,7 +179,7 @@ impl<K, A: Answer> Queue<K, A> {
             arrivals: self.arrivals,
             due: self.entries.is_due(),
             full: self.is_full(),
-            ripe: self.entries.ripe() > 0,
+            ripe: self.ripe() > 0,
             nested: self.entries.nested() > 0,
             ripens: self.entries.ripens(),
         }
@@ -260,6 +260,12 @@ impl<K, A: Answer> Queue<K, A> {
     #[inline]
     pub(crate) fn queued(&self) -> usize {
         self.entries.queued().saturating_add(self.block.as_ref().map_or(0, Block::queued))
+    }
+
+    /// Those of them that may be sent.
+    #[inline]
+    pub(crate) fn ripe(&self) -> usize {
+        self.entries.ripe().saturating_add(self.block.as_ref().map_or(0, Block::queued))
     }
 
     /// Waiters that `capacity` limits.
@@ -357,7 +363,7 @@ impl<K, A: Answer> Queue<K, A> {
         let nested = (self.entries.nested() > 0) != before.nested;
         let sooner = self.entries.ripens().is_some_and(|time| before.ripens.is_none_or(|then| time < then));
         let sooner = sooner && !broken!("ripening not told");
-        let first = self.entries.ripe() > 0 && !before.ripe;
+        let first = self.ripe() > 0 && !before.ripe;
         let rings = due || full || first || nested || sooner;
         if rings && !broken!("deaf driver") || self.watched && self.arrivals != before.arrivals {
             self.drive.ring(after);

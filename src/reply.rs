@@ -39,7 +39,7 @@ pub(crate) enum Batch<V, E> {
 }
 
 impl<V, E> Batch<V, E> {
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Values(values) => values.len(),
             Self::Replies(replies) => replies.len(),
@@ -214,6 +214,8 @@ pub(crate) struct Landing<'a, K, V, E> {
     /// Those that are left, if there are only values, and the place of the first of them.
     values: vec::IntoIter<V>,
     next: usize,
+    /// Those that nobody is told.
+    skipped: Vec<V>,
     /// Keys that may be asked again, by place in the piece.
     again: Vec<Option<K>>,
     /// Verdicts over single keys, by place.
@@ -275,6 +277,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
             outcomes,
             values,
             next: 0,
+            skipped: Vec::new(),
             again,
             verdicts,
             retry,
@@ -298,7 +301,8 @@ impl<K, V, E> Landing<'_, K, V, E> {
         matches!(self.outcomes, Outcomes::Each(_) | Outcomes::Whole(Error::Load(_), Verdict::Final | Verdict::Isolate))
     }
 
-    /// Its answers are asked for out of their order, or more than once.
+    /// From here on its answers may be asked for in any order, and more than once; before, values are handed out from the
+    /// first to the last.
     pub(crate) fn spell_out(&mut self) {
         if let Outcomes::Each(aligned) = &mut self.outcomes {
             aligned.spell_out(self.values.by_ref());
@@ -380,15 +384,22 @@ impl<K, V, E> Landing<'_, K, V, E> {
 }
 
 impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
-    #[inline]
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
+        self.other_fate(self.place(position), tries, again)
+    }
+
+    #[inline]
+    fn value(&mut self, position: usize) -> Option<Reply<V, E>> {
         let place = self.place(position);
-        let passed = place.wrapping_sub(self.next);
-        if let Some(value) = self.values.nth(passed) {
-            self.next = place.saturating_add(1);
-            return Fate::Tell(Reply::Own(value)); // most are
+        while self.next < place && self.values.len() > 0 {
+            self.next = self.next.saturating_add(1);
+            self.skipped.extend(self.values.next()); // not dropped here, under the lock
         }
-        self.other_fate(place, tries, again)
+        if self.next != place {
+            return None;
+        }
+        self.next = place.saturating_add(1);
+        self.values.next().map(Reply::Own)
     }
 }
 
@@ -424,3 +435,7 @@ impl<K, V, E> Fates<K, Reply<V, E>> for Same<E> {
         Fate::Tell(Reply::Failed(self.0.clone()))
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/reply_values.rs"]
+mod values;

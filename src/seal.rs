@@ -60,9 +60,7 @@ impl<K, A: Answer> Queue<K, A> {
             return None;
         }
         self.entries.ripen(now);
-        let folded = self.block.as_ref().map_or(0, Block::queued);
-        let (keys, limit, in_flight) =
-            (self.entries.ripe().saturating_add(folded), self.limit.keys, self.drive.in_flight());
+        let (keys, limit, in_flight) = (self.ripe(), self.limit.keys, self.drive.in_flight());
         let age = self.age(now);
         let (rate, load_time) =
             if paced { (self.pace.rate(self.arrivals, now), self.pace.load_time()) } else { (0.0, Duration::ZERO) };
@@ -94,8 +92,7 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// Whether the driver, with or without a slot as it is, could seal a batch.
     pub(crate) fn can_seal(&self) -> bool {
-        let ripe = self.entries.ripe() > 0 || self.block.as_ref().is_some_and(|block| block.queued() > 0);
-        self.entries.nested() > 0 || ripe && self.drive.holds_slot()
+        self.entries.nested() > 0 || self.ripe() > 0 && self.drive.holds_slot()
     }
 
     /// The queue is empty: its driver is none any more and gives back what it holds.

@@ -93,7 +93,7 @@ impl<K, V, E> Shared<K, V, E> {
         locked
     }
 
-    /// The same for what knows of blocks (`queue/fold.rs`) and leaves them whole.
+    /// The same for what knows of blocks (`queue/fold.rs`), and leaves them whole or unfolds them itself.
     #[inline]
     pub(crate) fn lock_whole(&self) -> Locked<'_, K, V, E> {
         let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };
@@ -103,7 +103,8 @@ impl<K, V, E> Shared<K, V, E> {
         locked
     }
 
-    /// The same for what has nothing to do with who waits or is queued: who has come by the door is not taken in.
+    /// The same for what has nothing to do with who waits or is queued: who has come by the door is not taken in, and a
+    /// block is left as it is.
     #[inline]
     pub(crate) fn aside(&self) -> MutexGuard<'_, State<K, V, E>> {
         self.queue.lock()
@@ -113,6 +114,12 @@ impl<K, V, E> Shared<K, V, E> {
     /// for whoever calls it, has been seen.
     pub(crate) fn rests(&self) -> bool {
         self.rests.load(Ordering::Acquire)
+    }
+
+    /// Whether keys of one call may be queued as a whole.
+    pub(crate) fn folds(&self) -> bool {
+        let Settings { dispatch, limits, .. } = &self.settings;
+        self.store.is_none() && !self.weighed && !dispatch.watches() && limits.join_in_flight
     }
 
     /// A handle is made of another one.
@@ -181,14 +188,24 @@ impl<K, V, E> Shared<K, V, E> {
         take(&mut *self.wakes.lock())
     }
 
-    /// The answer in a cell; while there is none, `cx` is woken when it lands.
+    /// The answer in a cell: a value of its own, as most are, or else a reply; while there is none, `cx` is woken when it
+    /// lands.
     #[inline]
-    pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
+    pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Result<V, Reply<V, E>>> {
         let mut queue = self.queue.lock(); // whether it rests does not depend on who waits
-        if let Some(reply) = queue.waiters.take(cell) {
-            return Poll::Ready(reply);
+        let mut other = None;
+        let taken = queue.waiters.take_by(cell, |reply| match reply {
+            Reply::Own(value) => Some(value),
+            reply => {
+                other = Some(reply);
+                None
+            }
+        });
+        match (taken, other) {
+            (Some(Some(value)), _) => Poll::Ready(Ok(value)),
+            (_, Some(reply)) => Poll::Ready(Err(reply)),
+            _ => self.wait_on(queue, cell, cx).map(Err),
         }
-        self.wait_on(queue, cell, cx)
     }
 
     /// The answer has not landed, as long as this lock is held.

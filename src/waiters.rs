@@ -338,24 +338,33 @@ impl<A: Answer> Waiters<A> {
     }
 
     /// Takes the answer out of its cell, which is free then.
+    pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
+        self.take_by(cell, |answer| answer)
+    }
+
+    /// The same; the answer is handed on from where it is.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
-    pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
+    pub(crate) fn take_by<R>(&mut self, cell: u32, take: impl FnOnce(A) -> R) -> Option<R> {
+        let mut again = None;
         let taken = self.cells.remove_by(cell, |cell| {
             // what waits is not moved
             match cell.take_if(|cell| matches!(cell, Cell::Landed(_)))? {
-                Cell::Landed(answer) => Some(answer),
+                Cell::Landed(answer) if broken!("double answer") => {
+                    let (answer, other) = answer.split();
+                    again = Some(other);
+                    Some(take(answer))
+                }
+                Cell::Landed(answer) => Some(take(answer)),
                 Cell::Waiting { .. } => None,
             }
         });
-        let answer = taken??;
+        let taken = taken??;
         self.spans.forget(cell);
-        if broken!("double answer") {
-            let (answer, again) = answer.split();
-            self.cells.insert(Cell::Landed(again));
-            return Some(answer);
+        if let Some(answer) = again {
+            self.cells.insert(Cell::Landed(answer));
         }
-        Some(answer)
+        Some(taken)
     }
 
     pub(crate) fn wakes(&self, cell: u32, waker: &Waker) -> bool {

@@ -24,7 +24,9 @@ use shuttle::future::{JoinHandle, block_on, spawn};
 
 use crate::{
     explore::explore,
-    world::{AGAIN, Door, FAILS, HANGS, NEVER, PANICS, World, builder, number, passes, poll_once, taste, until},
+    world::{
+        ABSENT, AGAIN, Door, FAILS, HANGS, NEVER, PANICS, World, builder, number, passes, poll_once, taste, until,
+    },
 };
 
 const FOUND: Outcome = Outcome::Found;
@@ -419,6 +421,19 @@ fn p07_block_vs_drop() {
             Some(values) => assert_eq!(world.judge.judge_all([1, 2, 3], &values.unwrap()), 3),
             None => world.judge.count(0, 3),
         }
+        world.rest().await;
+    });
+}
+
+/// One of them ends the call, as another one lands.
+#[test]
+fn p01_p03_block_vs_absence() {
+    scenario("p01_p03_block_vs_absence", || async {
+        let world = World::new(1, 2, builder());
+        let many = spawn(world.batcher.get_many([ABSENT, 1].map(|key| world.judge.key(key))));
+        let ended = many.await.unwrap().map(|values| values.len());
+        assert!(matches!(ended, Err(Error::NotFound)), "{ended:?}");
+        world.judge.count(1, 1); // the other one ended or was given up
         world.rest().await;
     });
 }

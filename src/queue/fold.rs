@@ -5,8 +5,8 @@
 //! keys, and lands by putting answers into their seats. That is a tenth of the work that entries and cells are, and it
 //! lasts as long as the driver and the loads of the block are all that happens. Whatever else comes, whatever it wants,
 //! *unfolds* the block first: its keys get entries, indexed and in their lane, its seats get cells, and are as if they
-//! had never been anything else. So only [`Queue::look`], [`Queue::seal`] and [`Queue::land_whole`] know of blocks, and what
-//! the lock hands out for these (`Shared::lock_whole`).
+//! had never been anything else. So blocks are known to what the driver sees and does ([`Queue::look`], [`Queue::seal`] and what
+//! these are made of), to [`Queue::land_whole`], to the counts, and to whoever takes the lock by `Shared::lock_whole`.
 //!
 //! Owns: when keys are folded, and how a block lands and is unfolded. Refuses to know: what is in a key; no user code
 //! runs here. The rules and invariants are those of `queue.rs`, and:

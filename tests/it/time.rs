@@ -9,7 +9,7 @@ use futures::future::join_all;
 use multiget::{AnyError, Batcher, Dispatch, Error};
 use tokio::time::Instant;
 
-use crate::kit::{Inside, Log, assert_at_rest, builder, ms, tens};
+use crate::kit::{Inside, Log, assert_at_rest, builder, ms, passes, poll, tens};
 
 /// P2's bound: `window + ⌈keys ahead ÷ (max_batch × max_in_flight)⌉ × load_timeout + load_timeout`.
 #[tokio::test(start_paused = true)]
@@ -64,7 +64,7 @@ async fn p02_a_clock_that_jumps_a_year_fires_each_timer_once() {
     let batcher = tens(builder().window(ms(10)), &log, ms(5));
     for id in 0..3 {
         let mut get = batcher.get(id);
-        assert!(crate::kit::poll(&mut get).is_pending());
+        assert!(poll(&mut get).is_pending());
         tokio::time::advance(Duration::from_secs(365 * 86_400)).await;
         assert_eq!(get.await.unwrap(), id * 10);
     }
@@ -134,11 +134,29 @@ async fn p02_a_loader_that_eats_all_the_budget_is_timed_out_all_the_same() {
     let batcher: Batcher<u32, u32> =
         Batcher::<u32, u32, AnyError>::builder().load_timeout(ms(50)).load_with((), load).unwrap();
     let mut get = batcher.get(1);
-    assert!(crate::kit::poll(&mut get).is_pending());
-    crate::kit::passes(10).await;
+    assert!(poll(&mut get).is_pending());
+    passes(10).await;
     assert_eq!(batcher.stats().in_flight, 1);
     tokio::time::advance(ms(51)).await;
-    crate::kit::passes(10).await;
-    assert!(matches!(crate::kit::poll(&mut get), std::task::Poll::Ready(Err(Error::TimedOut))));
+    passes(10).await;
+    assert!(matches!(poll(&mut get), std::task::Poll::Ready(Err(Error::TimedOut))));
     assert_at_rest(&batcher);
+}
+
+/// The driver has looked once, time goes on within a pass, and another key comes.
+#[tokio::test(start_paused = true)]
+async fn p05_a_key_is_not_taken_to_be_older_than_the_pass_in_which_it_came() {
+    for dispatch in [Dispatch::adaptive(), Dispatch::settle()] {
+        let batcher = tens(builder().dispatch(dispatch), &Log::default(), ms(0));
+        let mut one = batcher.get(1);
+        assert!(poll(&mut one).is_pending());
+        passes(1).await; // the driver looks, and waits for a pass: it begins now
+        assert!(poll(&mut Box::pin(tokio::time::advance(ms(60)))).is_pending()); // something keeps the thread busy
+        let mut two = batcher.get(2);
+        assert!(poll(&mut two).is_pending());
+        assert_eq!((one.await.unwrap(), two.await.unwrap()), (10, 20));
+        let queued = batcher.stats().queue_time;
+        assert!(queued.quantile(0.1) < ms(1), "the second came at the end: {queued:?}");
+        assert!(queued.quantile(0.9) >= ms(59), "and the first at the beginning: {queued:?}");
+    }
 }

@@ -40,6 +40,8 @@ pub(crate) const PANICS: u32 = 13;
 pub(crate) const FAILS: u32 = 14;
 /// The first load that carries one of these leaves it unprocessed, to be asked again at once.
 pub(crate) const AGAIN: [u32; 2] = [16, 17];
+/// No load has a value of it.
+pub(crate) const ABSENT: u32 = 18;
 /// Its load never ends unless it began after the upstream was healed.
 pub(crate) const HANGS: u32 = 15;
 
@@ -220,8 +222,11 @@ async fn load(upstream: Arc<Upstream>, keys: Vec<Key>) -> Result<Answers<Key, Va
         keys.into_iter().partition(|key| AGAIN.contains(&key.0) && upstream.loads_of(key.0) == 1);
     let again = again.into_iter().map(|key| Key(key.0, Arc::clone(token)));
     let value = |key: u32| Value { key, load: number, version: Arc::clone(&version), token: Arc::clone(token) };
-    let answers = keys.into_iter().map(|key| (key.clone(), value(key.0)));
-    let answers = answers.collect::<Answers<_, _, _>>().unprocessed_after(again, Duration::ZERO);
+    let there = keys.into_iter().filter(|key| key.0 != ABSENT);
+    let mut answers: Answers<_, _, _> = there.map(|key| (key.clone(), value(key.0))).collect();
+    if again.len() > 0 {
+        answers = answers.unprocessed_after(again, Duration::ZERO);
+    }
     drop(running);
     Ok(answers)
 }

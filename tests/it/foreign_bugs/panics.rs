@@ -1,8 +1,16 @@
 //! User code that panics, or looks where it is called from: M18 to M20.
 
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+};
+
 use futures::future::join_all;
-use multiget::{Batcher, Outcome};
-use tokio::time::{sleep, timeout};
+use multiget::{Answers, Batcher, Dispatch, Get, Outcome, WeakBatcher};
+use tokio::{
+    runtime::{Handle, Runtime},
+    time::{sleep, timeout},
+};
 
 use crate::support::{
     Act, Lockpick, Method, Picked, Touchy, Trap, Upstream, assert_empty, idle, ms, panics, paused, poll_once,
@@ -91,6 +99,127 @@ async fn m19_user_code_runs_outside_the_lock() {
     let (looks, held) = pick.seen();
     assert!(looks > 40, "{looks}");
     assert_eq!(held, 0, "of {looks} looks");
+}
+
+/// The same, for keys that one call has queued as a whole: as it ends, ends early, is given up at any time, and as others
+/// come beside it.
+#[tokio::test(start_paused = true)]
+async fn m19_user_code_of_a_whole_call_runs_outside_the_lock() {
+    for given_up in 0..12 {
+        let pick = Lockpick::default();
+        let load = async |pick: Lockpick, keys: Vec<Picked>| {
+            sleep(ms(1)).await;
+            let there = keys.into_iter().filter(|key| key.id != 8);
+            Ok(there.map(|key| (pick.picked(key.id), pick.picked(key.id))).collect())
+        };
+        let batcher = Batcher::<Picked, Picked>::builder().max_batch(2).max_in_flight(1);
+        let batcher = batcher.load_with(pick.clone(), load).unwrap();
+        pick.watch(batcher.clone());
+        let many = |ids: &[u32]| batcher.get_many(ids.iter().map(|id| pick.picked(*id)).collect::<Vec<_>>());
+        assert!(many(&[1, 2, 3, 4, 5]).await.is_ok());
+        assert!(many(&[1, 8, 3, 4, 5]).await.is_err(), "8 is absent, and ends it early");
+        let (whole, other) = tokio::join!(many(&[1, 2, 3, 4, 5]), batcher.get(pick.picked(4)));
+        assert!(whole.is_ok() && other.is_ok());
+        let (waker, mut left) = (pick.waker(), many(&[1, 2, 3, 4, 5, 6]));
+        assert!(poll_with(&mut left, &waker).is_pending() && poll_once(&mut left).is_pending());
+        drop(waker);
+        sleep(ms(given_up) / 2).await;
+        drop(left);
+        idle().await;
+        let (looks, held) = pick.seen();
+        assert!(looks > 40, "{looks}");
+        assert_eq!(held, 0, "of {looks} looks, given up after {given_up} half milliseconds");
+        assert_empty(&batcher);
+    }
+}
+
+/// While a loader is polled that is about to be ready all callers go, and some come again: what it says of their keys
+/// is nobody's. Gives back those who came again.
+fn leave_and_come_again<V: Send + 'static>(
+    ids: &'static [u32],
+    again: &'static [u32],
+    value: impl Fn(u32) -> V + Clone + Send + Sync + 'static,
+    begin: impl FnOnce(&Batcher<u32, V>),
+) -> (Runtime, Batcher<u32, V>, Vec<Get<u32, V>>)
+where
+    V: Clone + Sync,
+{
+    type Callers<V> = Arc<Mutex<Vec<Get<u32, V>>>>;
+    let (callers, came, own) = (Callers::<V>::default(), Callers::<V>::default(), Arc::new(OnceLock::new()));
+    let load = {
+        let (callers, came, own) = (Arc::clone(&callers), Arc::clone(&came), Arc::clone(&own));
+        move |keys: Vec<u32>| {
+            let (callers, came, own, value) =
+                (Arc::clone(&callers), Arc::clone(&came), Arc::clone(&own), value.clone());
+            async move {
+                let gone = std::mem::take(&mut *callers.lock().unwrap());
+                if !gone.is_empty() {
+                    let leave = move || {
+                        drop(gone);
+                        let batcher = own.get().and_then(WeakBatcher::<u32, V>::upgrade).unwrap();
+                        for id in again {
+                            let mut get = batcher.get(*id);
+                            assert!(poll_once(&mut get).is_pending());
+                            came.lock().unwrap().push(get);
+                        }
+                    };
+                    thread::spawn(leave).join().unwrap(); // elsewhere, or they would be nested
+                }
+                Ok(Answers::in_order(keys.into_iter().map(value).collect()))
+            }
+        }
+    };
+    let runtime = paused();
+    let batcher = runtime.block_on(async {
+        let batcher = Batcher::builder().dispatch(Dispatch::manual()).runtime(Handle::current()).load_fn(load).unwrap();
+        own.set(batcher.downgrade()).ok();
+        begin(&batcher);
+        for id in ids {
+            let mut get = batcher.get(*id);
+            assert!(poll_once(&mut get).is_pending());
+            callers.lock().unwrap().push(get);
+        }
+        batcher.flush();
+        idle().await;
+        batcher
+    });
+    let came = std::mem::take(&mut *came.lock().unwrap());
+    (runtime, batcher, came)
+}
+
+/// The same, for values of keys that were asked for again when all who had waited for them were gone.
+#[test]
+fn m19_values_that_are_nobodys_are_dropped_outside_the_lock() {
+    let pick = Lockpick::default();
+    let values = pick.clone();
+    let value = move |id| values.picked(id);
+    let (runtime, batcher, came) =
+        leave_and_come_again(&[1, 2, 3], &[1, 3], value, |batcher| pick.watch(batcher.clone()));
+    runtime.block_on(async {
+        batcher.flush();
+        assert!(join_all(came).await.iter().all(Result::is_ok));
+    });
+    assert_eq!(pick.seen().1, 0, "of {} looks", pick.seen().0);
+    assert_empty(&batcher);
+}
+
+/// And their drop panics.
+#[test]
+fn m19_values_that_are_nobodys_and_panic_when_dropped_leave_nobody_waiting() {
+    for nth in 1..=3 {
+        let trap = Trap::default();
+        let values = trap.clone();
+        let value = move |id| values.touchy(id);
+        let (runtime, batcher, came) =
+            leave_and_come_again(&[1, 2, 3], &[1, 3], value, |_| trap.arm(Method::Drop, nth));
+        runtime.block_on(async {
+            batcher.flush();
+            let ended = timeout(ms(100), join_all(came)).await.expect("nobody hangs");
+            assert!(ended.iter().all(Result::is_ok));
+        });
+        assert!(!trap.disarm(), "it was sprung");
+        assert_empty(&batcher);
+    }
 }
 
 /// The same, for keys that are turned away with others.

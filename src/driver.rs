@@ -129,6 +129,9 @@ struct Driver<K, V, E> {
 impl<K, V, E> Driver<K, V, E> {
     /// Answers what is queued, if this is still the driver.
     fn fail(&self, error: &Error<E>) {
+        if !self.shared.aside().drive.is_named(self.generation) {
+            return;
+        }
         self.shared.quietly(|queue, after| queue.fail_queued(self.generation, || Reply::Failed(error.clone()), after));
     }
 }

@@ -173,10 +173,12 @@ where
         how: How,
     ) {
         let mut more = true;
+        // if a store has been filled since, it is later by now
+        let now = Some(how.now).filter(|_| self.shared.store.is_none());
         while more {
             let mut after = After::new();
             after.wake = self.shared.wakes();
-            more = self.shared.event_whole(&mut after, None, Some(how.now), |queue, after| {
+            more = self.shared.event_whole(&mut after, None, now, |queue, after| {
                 queue.unfold();
                 let more = queue.land(self.sealed.flight, &mut positions, how, fates, after);
                 if how.last && !more {

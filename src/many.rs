@@ -231,11 +231,12 @@ where
         }
         let (mut block, span) = (Some(Block::new(keys, hashes)), spans::of_caller());
         let mut waker = Some(cx.waker().clone());
-        self.group = shared.event_whole(&mut After::new(), runtime, Some(now), |queue, _| {
-            let group = queue.fold(&mut block, self.ends_on, now)?;
-            queue.waiters.groups.note_span(group, span);
-            queue.waiters.groups.poll(group, &mut waker);
-            Some(group)
+        shared.event_whole(&mut After::new(), runtime, None, |queue, _| {
+            self.group = queue.fold(&mut block, self.ends_on, now);
+            if let Some(group) = self.group {
+                queue.waiters.groups.note_span(group, span);
+                queue.waiters.groups.poll(group, &mut waker);
+            }
         });
         drop(waker); // outside the lock
         block.map_or_else(Vec::new, Block::into_keys)
@@ -294,12 +295,14 @@ where
             let mut queue = self.shared.lock_whole();
             let over = queue.waiters.groups.poll(group, &mut waker);
             if over {
+                // of what follows a clone of a value may panic, or the drop of a waker
+                (self.state, self.group) = (State::Done, None);
                 landed = queue.waiters.groups.take_landed(group);
-                if landed.is_none() {
+                if queue.block.as_ref().is_some_and(|block| block.group == group) {
                     queue.unfold();
-                    self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
-                    replies.reserve_exact(self.cells.len());
                 }
+                self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
+                replies.reserve_exact(self.cells.len());
                 for cell in self.cells.drain(..) {
                     let reply = queue.waiters.take(cell);
                     if reply.is_none() {
@@ -316,7 +319,6 @@ where
         if !over {
             return Poll::Pending;
         }
-        (self.state, self.group) = (State::Done, None); // the clone of a value may panic
         let Some(mut landed) = landed else { return Poll::Ready(self.in_order(replies)) };
         if !broken!("batches out of order") {
             landed.sort_unstable_by_key(|(seat, _)| *seat);

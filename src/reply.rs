@@ -214,8 +214,9 @@ pub(crate) struct Landing<'a, K, V, E> {
     /// Those that are left, if there are only values, and the place of the first of them.
     values: vec::IntoIter<V>,
     next: usize,
-    /// Those that nobody is told.
+    /// Values and errors that nobody is told. They are dropped with the landing, and not under the lock.
     skipped: Vec<V>,
+    spare: Vec<Error<E>>,
     /// Keys that may be asked again, by place in the piece.
     again: Vec<Option<K>>,
     /// Verdicts over single keys, by place.
@@ -278,6 +279,7 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
             values,
             next: 0,
             skipped: Vec::new(),
+            spare: Vec::new(),
             again,
             verdicts,
             retry,
@@ -349,6 +351,7 @@ impl<K, V, E> Landing<'_, K, V, E> {
     ) -> Fate<K, Reply<V, E>> {
         let Some(delay) = delay else { return Fate::Tell(Reply::Failed(answer)) };
         let until = self.now.saturating_add(u64::try_from(delay.as_nanos()).unwrap_or(u64::MAX));
+        self.spare.push(answer);
         match self.again.get_mut(place).and_then(Option::take) {
             Some(key) => Fate::Again { key, tries, until },
             None => Fate::Tell(Reply::Failed(Error::Panicked)), // its clone panicked
@@ -356,10 +359,11 @@ impl<K, V, E> Landing<'_, K, V, E> {
     }
 
     fn failed_key(&mut self, place: usize, tries: Tries, again: bool, error: Arc<E>) -> Fate<K, Reply<V, E>> {
-        match self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final)) {
-            Some(verdict) => self.failed(place, tries, again, verdict, Error::Key(error)),
-            None => Fate::Tell(Reply::Failed(Error::Panicked)),
+        if let Some(verdict) = self.verdicts.get(place).copied().unwrap_or(Some(Verdict::Final)) {
+            return self.failed(place, tries, again, verdict, Error::Key(error));
         }
+        self.spare.push(Error::Key(error));
+        Fate::Tell(Reply::Failed(Error::Panicked))
     }
 
     /// A load failed with this verdict, for all its keys or for this one.
@@ -393,7 +397,7 @@ impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
         let place = self.place(position);
         while self.next < place && self.values.len() > 0 {
             self.next = self.next.saturating_add(1);
-            self.skipped.extend(self.values.next()); // not dropped here, under the lock
+            self.skipped.extend(self.values.next());
         }
         if self.next != place {
             return None;

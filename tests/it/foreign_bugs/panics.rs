@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::future::join_all;
-use multiget::{Answers, Batcher, Dispatch, Get, Outcome, WeakBatcher};
+use multiget::{Answers, Batcher, Dispatch, Get, Outcome, Retry, WeakBatcher};
 use tokio::{
     runtime::{Handle, Runtime},
     time::{sleep, timeout},
@@ -135,14 +135,14 @@ async fn m19_user_code_of_a_whole_call_runs_outside_the_lock() {
 
 /// While a loader is polled that is about to be ready all callers go, and some come again: what it says of their keys
 /// is nobody's. Gives back those who came again.
-fn leave_and_come_again<V: Send + 'static>(
+fn leave_and_come_again<V>(
     ids: &'static [u32],
     again: &'static [u32],
     value: impl Fn(u32) -> V + Clone + Send + Sync + 'static,
     begin: impl FnOnce(&Batcher<u32, V>),
 ) -> (Runtime, Batcher<u32, V>, Vec<Get<u32, V>>)
 where
-    V: Clone + Sync,
+    V: Clone + Send + Sync + 'static,
 {
     type Callers<V> = Arc<Mutex<Vec<Get<u32, V>>>>;
     let (callers, came, own) = (Callers::<V>::default(), Callers::<V>::default(), Arc::new(OnceLock::new()));
@@ -220,6 +220,44 @@ fn m19_values_that_are_nobodys_and_panic_when_dropped_leave_nobody_waiting() {
         assert!(!trap.disarm(), "it was sprung");
         assert_empty(&batcher);
     }
+}
+
+/// The same, for errors of single keys: that are told, whose keys are asked again, and whose verdict panics.
+#[tokio::test(start_paused = true)]
+async fn m19_errors_of_single_keys_are_dropped_outside_the_lock() {
+    for (verdict, outcome) in [(Some(false), Outcome::Key), (Some(true), Outcome::Key), (None, Outcome::Panicked)] {
+        let pick = Lockpick::default();
+        let load = async |pick: Lockpick, keys: Vec<u32>| {
+            Ok(keys.into_iter().map(|key| (key, Err(pick.picked(key)))).collect())
+        };
+        let batcher = Batcher::<u32, u32, Picked>::builder().retry(Retry::new(2));
+        let batcher = batcher.retry_if(move |_| verdict.expect("no verdict")).load_with(pick.clone(), load).unwrap();
+        pick.watch(batcher.clone());
+        let ended = join_all([1, 2, 3].map(|key| batcher.get(key))).await;
+        assert!(ended.iter().all(|one| one.as_ref().is_err_and(|error| error.outcome() == outcome)));
+        drop(ended);
+        let (looks, held) = pick.seen();
+        assert!(looks >= 3, "{looks}");
+        assert_eq!(held, 0, "of {looks} looks, {verdict:?}");
+        assert_empty(&batcher);
+    }
+}
+
+/// And their drop panics.
+#[tokio::test(start_paused = true)]
+async fn m19_an_error_of_a_key_that_panics_when_dropped_leaves_nobody_waiting() {
+    let trap = Trap::default();
+    let load = async |trap: Trap, keys: Vec<u32>| {
+        let said = |key| if key == 2 { Err(trap.touchy(key)) } else { Ok(key) };
+        Ok(keys.into_iter().map(|key| (key, said(key))).collect())
+    };
+    let batcher = Batcher::<u32, u32, Touchy>::builder().retry(Retry::new(2)).retry_if(|_| true);
+    let batcher = batcher.load_with(trap.clone(), load).unwrap();
+    trap.arm(Method::Drop, 1);
+    let ended = timeout(ms(10_000), join_all([1, 2, 3].map(|key| batcher.get(key)))).await.expect("nobody hangs");
+    assert_eq!(ended.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+    assert!(!trap.disarm(), "it was sprung");
+    assert_empty(&batcher);
 }
 
 /// The same, for keys that are turned away with others.

@@ -150,7 +150,7 @@ impl<K, V, E> Answers<K, V, E> {
                     aligned.values = Some(values);
                 } else {
                     let keyed = keys.into_iter().zip(values.into_iter().map(Said::Value));
-                    aligned.place(len, in_order, keyed, asked, hash);
+                    aligned.place(len, in_order, keyed, &asked, is_at, hash);
                 }
             }
             Form::Keyed(keyed) => {
@@ -158,7 +158,7 @@ impl<K, V, E> Answers<K, V, E> {
                 if in_order == len && keyed.len() == len {
                     aligned.said = keyed.into_iter().map(|(_, said)| said).collect(); // in the same memory
                 } else {
-                    aligned.place(len, in_order, keyed.into_iter(), asked, hash);
+                    aligned.place(len, in_order, keyed.into_iter(), &asked, is_at, hash);
                 }
             }
         }
@@ -187,17 +187,15 @@ pub(crate) struct Aligned<V, E> {
 
 impl<V, E> Aligned<V, E> {
     /// Puts each where its key was asked; the first ones, so many, are in order.
-    fn place<'a, K: Eq + 'a>(
+    fn place<'a, K: 'a>(
         &mut self,
         len: usize,
         in_order: usize,
         keyed: impl Iterator<Item = (K, Said<V, E>)>,
         asked: impl Fn(usize) -> Option<(&'a K, u32)>,
+        is_at: impl Fn(usize, &K, u32) -> bool,
         hash: impl Fn(&K) -> u32,
     ) {
-        let is_at = |place: usize, key: &K, hash: u32| {
-            asked(place).is_some_and(|(its, its_hash)| its_hash == hash && its == key)
-        };
         self.said.resize_with(len, || Said::Absent);
         let mut places = None; // built at the first answer that is not the next key's
         for (next, (key, said)) in keyed.enumerate() {

@@ -220,8 +220,11 @@ impl<V, E> Aligned<V, E> {
     }
 
     /// Values are said of their keys one by one.
-    pub(crate) fn spell_out(&mut self, values: impl Iterator<Item = V>) {
-        self.said.extend(values.map(Said::Value));
+    pub(crate) fn spell_out(&mut self) -> &mut Vec<Said<V, E>> {
+        if let Some(values) = self.values.take() {
+            self.said = values.into_iter().map(Said::Value).collect();
+        }
+        &mut self.said
     }
 }
 

@@ -64,26 +64,47 @@ impl<K, A: Answer> Block<K, A> {
 /// What a whole batch is told.
 pub(crate) struct Told<A: Answer> {
     pub(crate) size: usize,
+    /// What is left of the answers.
     pub(crate) batch: Option<A::Batch>,
     /// How many of the answers are that there is no value; the others are values.
     pub(crate) absent: usize,
-    each: Vec<Option<A>>,
+    /// The position of the answer that is next.
+    next: usize,
+    /// Those that nobody is told. They are dropped with what they came with, and not under the lock.
+    skipped: Vec<A>,
 }
 
 impl<A: Answer> Told<A> {
     pub(crate) const fn new(size: usize, batch: A::Batch, absent: usize) -> Self {
-        Self { size, batch: Some(batch), absent, each: Vec::new() }
+        Self { size, batch: Some(batch), absent, next: 0, skipped: Vec::new() }
+    }
+
+    #[cold]
+    fn skip(&mut self, position: usize) {
+        while self.next < position.min(self.size) {
+            self.next = self.next.saturating_add(1);
+            self.skipped.extend(self.batch.as_mut().and_then(Iterator::next).flatten());
+        }
     }
 }
 
-/// For a batch of a block that has been unfolded.
+/// For keys that are told one by one.
 impl<K, A: Answer> Fates<K, A> for Told<A> {
-    fn fate(&mut self, position: usize, _: Tries, _: bool) -> Fate<K, A> {
-        if let Some(batch) = self.batch.take() {
-            self.each = A::each(batch);
+    /// Of a key that has been passed over or told: there is none.
+    fn fate(&mut self, _: usize, _: Tries, _: bool) -> Fate<K, A> {
+        Fate::Tell(A::failed(Outcome::Aborted))
+    }
+
+    #[inline]
+    fn value(&mut self, position: usize) -> Option<A> {
+        if self.next < position {
+            self.skip(position);
         }
-        let answer = self.each.get_mut(position).and_then(Option::take);
-        Fate::Tell(answer.unwrap_or_else(|| A::failed(Outcome::NotFound)))
+        if self.next != position {
+            return None;
+        }
+        self.next = position.saturating_add(1);
+        self.batch.as_mut()?.next()?
     }
 }
 

@@ -131,6 +131,13 @@ impl<K> Entries<K> {
         self.index.find(hash, |number| self.pages.get(number).is_some_and(|entry| entry.is(key, hash, &flown)))
     }
 
+    /// Whether gets find an entry of a key with this hash.
+    #[inline]
+    pub(crate) fn has_hash(&self, hash: u32) -> bool {
+        let alike = |entry| self.pages.get(entry).is_some_and(|entry| entry.hash == hash);
+        !self.index.is_empty() && self.index.find(hash, alike).is_some()
+    }
+
     /// Makes an entry for a key, indexed and at the end of the new ones.
     #[inline]
     pub(crate) fn open(&mut self, key: K, hash: u32, weight: Weight, now: u64) -> u32 {
@@ -158,19 +165,21 @@ impl<K> Entries<K> {
         self.new.len > 0 && with != limit.keys && !self.weights.are_kept()
     }
 
-    /// How many more new keys, one after another, change nothing but that they are queued.
+    /// How many more new keys, one after another, change nothing but that they are queued, if so many new ones have no
+    /// entry.
     #[inline]
-    pub(crate) fn room(&self, limit: &Limit) -> usize {
-        if self.new.len < 2 || self.weights.are_kept() {
+    pub(crate) fn room(&self, limit: &Limit, folded: usize) -> usize {
+        let new = self.new.len.saturating_add(folded);
+        if new < 2 || self.weights.are_kept() {
             return 0;
         }
-        let with = self.again.len.saturating_add(self.new.len).saturating_add(1);
+        let with = self.again.len.saturating_add(new).saturating_add(1);
         if with > limit.keys { usize::MAX } else { limit.keys.saturating_sub(with) }
     }
 
     /// The same as [`Self::open`] for one more that is plain, whose key has no entry; with its first waiter.
     #[inline]
-    pub(crate) fn append(&mut self, key: K, hash: u32, stamp: u32, waiter: impl FnOnce(u32) -> u32) {
+    pub(crate) fn append(&mut self, key: K, hash: u32, stamp: u32, waiter: impl FnOnce(u32) -> u32) -> u32 {
         let prev = self.new.last;
         let at = At::Queued { key, prev, next: NONE, stamp, lane: Lane::New };
         let entry = self.open_at(hash, at, waiter);
@@ -180,6 +189,7 @@ impl<K> Entries<K> {
         }
         self.new.last = entry;
         self.new.len = self.new.len.saturating_add(1);
+        entry
     }
 
     /// The same for one that is in flight.

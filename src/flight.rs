@@ -22,17 +22,16 @@ use tracing::Instrument;
 
 use crate::{
     answers::Answers,
-    block::Told,
     broken::broken,
     chain::Lineage,
     error::Error,
     gate::Permit,
-    land::{Fates, How},
+    land::How,
     piece::Piece,
-    reply::{End, Landing, Outcomes, Reply, Same},
+    reply::{End, Landing, Outcomes, Same},
     retry::Verdict,
     seal::Sealed,
-    shared::Shared,
+    shared::{Rest, Shared, State},
     spans,
     stats::Reason,
     sync::{Instant, caught, inside, sleep_until, unconstrained},
@@ -148,10 +147,14 @@ where
     /// Tells everybody who waits for a piece, or queues its keys again. With the last piece the slot is free and the
     /// lock released before anyone is woken.
     pub(crate) fn land(&mut self, piece: Piece, mut outcomes: Outcomes<V, E>, now: u64, last: bool) {
-        let (positions, how) = (piece.positions(), How { last, now, may_spawn: true });
-        if self.sealed.is_folded && matches!(piece, Piece::All(_)) {
+        let (flight, positions, how) = (self.sealed.flight, piece.positions(), How { last, now, may_spawn: true });
+        if self.shared.store.is_none() && matches!(piece, Piece::All(_)) {
             match outcomes.tell_all() {
-                Ok(told) => return self.land_whole(positions, told, how),
+                Ok(mut told) => {
+                    return self.land_by(positions, how, |queue, positions, after| {
+                        queue.land_told(flight, positions, how, &mut told, after)
+                    });
+                }
                 Err(others) => outcomes = others,
             }
         }
@@ -159,18 +162,22 @@ where
         let circumstances = shared.circumstances(now);
         let mut landing = Landing::new(piece, outcomes, &self.sealed, |error| shared.verdict(error), circumstances);
         shared.fill(&self.sealed, &mut landing);
-        self.land_each(positions, &mut landing, how);
+        self.land_by(positions, how, |queue, positions, after| {
+            queue.unfold();
+            queue.land(flight, positions, how, &mut landing, after)
+        });
         if landing.repeats {
             let mut queue = shared.aside();
             queue.granted = queue.granted.saturating_add(1); // before it leaves, or a burst would pass the budget
         }
     }
 
-    fn land_each(
+    /// Lands what this lands, so many at a time.
+    fn land_by<P: ExactSizeIterator<Item = usize>>(
         &mut self,
-        mut positions: impl ExactSizeIterator<Item = usize>,
-        fates: &mut impl Fates<K, Reply<V, E>>,
+        mut positions: P,
         how: How,
+        mut land: impl FnMut(&mut State<K, V, E>, &mut P, &mut Rest<K, V, E>) -> bool,
     ) {
         let mut more = true;
         // if a store has been filled since, it is later by now
@@ -179,8 +186,7 @@ where
             let mut after = After::new();
             after.wake = self.shared.wakes();
             more = self.shared.event_whole(&mut after, None, now, |queue, after| {
-                queue.unfold();
-                let more = queue.land(self.sealed.flight, &mut positions, how, fates, after);
+                let more = land(queue, &mut positions, after);
                 if how.last && !more {
                     queue.reuse(mem::take(&mut self.sealed.hashes));
                 }
@@ -188,20 +194,6 @@ where
             });
         }
         self.landed = how.last;
-    }
-
-    /// The same for a batch of a block, if it is one yet.
-    fn land_whole(&mut self, positions: impl ExactSizeIterator<Item = usize>, mut told: Told<Reply<V, E>>, how: How) {
-        self.landed = self.shared.event_whole(&mut After::new(), None, Some(how.now), |queue, after| {
-            let is_whole = queue.land_whole(self.sealed.flight, &mut told, after);
-            if is_whole {
-                queue.reuse(mem::take(&mut self.sealed.hashes));
-            }
-            is_whole
-        });
-        if !self.landed {
-            self.land_each(positions, &mut told, how);
-        }
     }
 
     /// Nothing of the batch is left to be told.

@@ -191,14 +191,15 @@ where
         let mut runtime = if shared.rests() { shared.runtime() } else { None };
         loop {
             let mut after = After::new();
-            let mut queue = shared.lock();
+            let mut queue = shared.lock_whole();
             let before = queue.before();
             let may_spawn = runtime.is_some();
             // if a comparison of keys panics here, nothing has changed
             let asked = if asks_store {
+                queue.unfold();
                 queue.ask(&mut ask, now, may_spawn)
             } else {
-                Asked::Submitted(queue.submit(&mut ask, now, may_spawn))
+                Asked::Submitted(queue.submit_whole(&mut ask, now, may_spawn))
             };
             if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
                 queue.waiters.note_span(cell, span);

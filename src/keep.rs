@@ -105,7 +105,6 @@ where
     /// A load is over: what it found out goes into the store, before anyone is told. Its keys can be joined meanwhile.
     pub(crate) fn fill(&self, sealed: &Sealed<K>, landing: &mut Landing<'_, K, V, E>) {
         let Some(store) = self.store.as_deref().filter(|_| landing.is_of_the_loader()) else { return };
-        landing.spell_out();
         let mut left = landing.piece.positions();
         while left.len() > 0 {
             let positions: Vec<_> = left.by_ref().take(CHUNK).collect();

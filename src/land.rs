@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    block::Told,
     broken::broken,
     config::Abandon,
     entry::At,
@@ -69,6 +70,27 @@ impl<K, A: Answer> Queue<K, A> {
         flight.dying
     }
 
+    /// As [`Self::land`], where everybody is told a value or that there is none. Blocks and rows stay whole.
+    pub(crate) fn land_told(
+        &mut self,
+        flight: u32,
+        positions: &mut impl ExactSizeIterator<Item = usize>,
+        how: How,
+        told: &mut Told<A>,
+        after: &mut After<K, A>,
+    ) -> bool
+    where
+        K: Eq,
+    {
+        if self.block.is_some() && self.land_whole(flight, told, after) {
+            return false;
+        }
+        if self.flight_mut(flight).dying {
+            self.unfold(); // keys may have been held, and are queued now
+        }
+        self.land(flight, positions, how, told, after)
+    }
+
     /// Hands out the fates of some positions of a flight, so many at a time; `false` when these were the last.
     pub(crate) fn land(
         &mut self,
@@ -85,19 +107,31 @@ impl<K, A: Answer> Queue<K, A> {
         if how.last {
             self.begin_landing(flight, after);
         }
-        let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
+        let Flight { entries, hashes, .. } = self.flight_mut(flight);
+        let (mut entries, hashes) = (std::mem::take(entries), std::mem::take(hashes));
         let mut told = 0;
         for position in positions.by_ref().take(CHUNK) {
             let Some(entry) = entries.get_mut(position) else { continue };
             let entry = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
-            if entry != NONE {
-                told = self.land_one(position, entry, how, fates, after).saturating_add(told); // else it went earlier
+            if entry == NONE {
+                continue; // it went earlier
             }
+            let hash = hashes.get(position).copied();
+            let position = position ^ usize::from(broken!("answers swapped"));
+            let wanted = match hash {
+                None => self.land_one(position, entry, how, fates, after),
+                Some(hash) => {
+                    self.land_in_row(position, entry, hash, fates, after);
+                    1
+                }
+            };
+            told = wanted.saturating_add(told);
         }
         if told > 0 {
             self.lose(flight, told);
         }
-        self.flight_mut(flight).entries = entries;
+        let landing = self.flight_mut(flight);
+        (landing.entries, landing.hashes) = (entries, hashes);
         let more = positions.len() > 0;
         if !more && how.last {
             self.forget(flight, after);
@@ -121,9 +155,10 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// The flight has landed.
     pub(crate) fn forget(&mut self, flight: u32, after: &mut After<K, A>) {
-        if let Some(Flight { keys, entries, .. }) = self.flights.remove(flight) {
+        if let Some(Flight { keys, entries, hashes, .. }) = self.flights.remove(flight) {
             after.batch = Some(keys);
             self.reuse(entries);
+            self.reuse(hashes);
         }
         self.rest(after);
     }
@@ -148,7 +183,6 @@ impl<K, A: Answer> Queue<K, A> {
             self.has_arrived();
             return 0;
         }
-        let position = position ^ usize::from(broken!("answers swapped"));
         if let Some(value) = fates.value(position) {
             self.tell_last(number, head, value, after);
             return wanted.into();
@@ -248,9 +282,10 @@ impl<K, A: Answer> Queue<K, A> {
             callers.extend(span.filter(|span| !callers.contains(span)));
             return;
         }
-        let entries = self.flights.get(flight).map(|flight| &*flight.entries).unwrap_or_default();
+        let Some(Flight { entries, hashes, .. }) = self.flights.get(flight) else { return };
         let entries = piece.positions().filter_map(|position| entries.get(position)).filter(|entry| **entry != NONE);
-        self.waiters.callers(entries.map(|entry| self.entries.head(*entry)), callers);
+        let head = |entry: &u32| if hashes.is_empty() { self.entries.head(*entry) } else { *entry };
+        self.waiters.callers(entries.map(head), callers);
     }
 
     /// How many keys of a piece are still waited for, and what they weigh.

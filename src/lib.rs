@@ -143,6 +143,7 @@ mod payload;
 mod piece;
 mod queue;
 mod retry;
+mod row;
 mod seal;
 mod stats;
 mod waiters;

@@ -31,7 +31,7 @@ use crate::{
     spans,
     stats::Outcome,
     sync::{Handle, chain, consume_budget},
-    waiters::{After, Answer, NONE, Wait},
+    waiters::{After, NONE, Wait},
     weights::Weight,
 };
 
@@ -64,7 +64,7 @@ struct Replies<V, E>(Vec<Batch<V, E>>);
 
 impl<V: Clone, E> Replies<V, E> {
     fn one(replies: Vec<Option<Reply<V, E>>>) -> Self {
-        Self(vec![Batch::Replies(replies)])
+        Self(vec![Batch::Replies(replies.into_iter())])
     }
 
     fn len(&self) -> usize {
@@ -75,10 +75,8 @@ impl<V: Clone, E> Replies<V, E> {
     fn try_each<T>(self, mut each: impl FnMut(Option<Result<V, Error<E>>>) -> Result<(), T>) -> Result<(), T> {
         for batch in self.0 {
             match batch {
-                Batch::Values(values) => values.into_iter().try_for_each(|value| each(Some(Ok(value))))?,
-                Batch::Replies(replies) => {
-                    replies.into_iter().try_for_each(|reply| each(reply.map(Reply::into_result)))?;
-                }
+                Batch::Values(mut values) => values.try_for_each(|value| each(Some(Ok(value))))?,
+                Batch::Replies(mut replies) => replies.try_for_each(|reply| each(reply.map(Reply::into_result)))?,
             }
         }
         Ok(())
@@ -306,6 +304,7 @@ where
                 for cell in self.cells.drain(..) {
                     let reply = queue.waiters.take(cell);
                     if reply.is_none() {
+                        queue.unfold();
                         queue.abandon(cell, &mut after);
                     }
                     replies.push(reply);
@@ -359,7 +358,7 @@ impl<K, V, E> Drop for Many<K, V, E> {
         if let Some(group) = self.group {
             self.shared.quietly(|queue, after| {
                 let landed = queue.waiters.groups.take_landed(group).into_iter().flatten();
-                after.answers.extend(landed.flat_map(|(_, batch)| Answer::each(batch)).flatten());
+                after.answers.extend(landed.flat_map(|(_, batch)| batch).flatten());
                 self.cells.extend(queue.waiters.groups.take_cells(group).into_iter().flatten());
                 for cell in self.cells.drain(..) {
                     queue.abandon(cell, after);

@@ -51,6 +51,7 @@ use crate::{
     fillers::Fillers,
     pace::Pace,
     pages::Pages,
+    row::Row,
     stats::{Outcome, Stats},
     waiters::{After, Answer, NONE, Wait, Waiters},
     weights::{Limit, Weight},
@@ -64,6 +65,8 @@ mod ends;
 mod fold;
 #[path = "queue/fresh.rs"]
 pub(crate) mod fresh;
+#[path = "queue/in_row.rs"]
+mod in_row;
 
 /// One caller's wish.
 pub(crate) struct Ask<K> {
@@ -93,6 +96,7 @@ pub(crate) enum Submit<K> {
 pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
     pub(crate) entries: Vec<u32>, // none where its waiters have been told; empty while it is of a block
+    pub(crate) hashes: Vec<u32>,  // while it is of a row; empty else
     pub(crate) seat: usize,       // of its first key, in the block it is of
     pub(crate) wanted: usize,
     pub(crate) bell: Option<Waker>,
@@ -123,6 +127,9 @@ pub(crate) struct Queue<K, A: Answer> {
     fillers: Fillers<K, A>,
     pub(crate) door: Door<K>,
     pub(crate) block: Option<Block<K, A>>,
+    pub(crate) row: Row<K>,
+    /// Whether keys may stand in it.
+    pub(crate) rows: bool,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
     pub(crate) pace: Pace,
@@ -146,6 +153,7 @@ impl<K, A: Answer> Queue<K, A> {
     /// `batcher`: what it is called in chains. `seed`: of jitter. `limit`: what a batch may carry. `weighed`: keys have
     /// weights. `watched`: the driver wants to be rung at every change.
     pub(crate) fn new(batcher: u64, seed: u64, limits: Limits, limit: Limit, weighed: bool, watched: bool) -> Self {
+        let rows = limits.join_in_flight && !weighed && !watched;
         Self {
             waiters: Waiters::new(batcher),
             entries: Entries::new(weighed),
@@ -153,6 +161,8 @@ impl<K, A: Answer> Queue<K, A> {
             fillers: Fillers::new(),
             door: Door::new(),
             block: None,
+            row: Row::new(),
+            rows,
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             pace: Pace::default(),
@@ -222,7 +232,7 @@ impl<K, A: Answer> Queue<K, A> {
         K: Eq,
     {
         let Some(ask) = wish.as_ref() else { unreachable!("there is a wish") };
-        debug_assert!(self.block.is_none(), "invariant 9");
+        debug_assert!(self.block.is_none() && self.row.hashes.is_empty(), "invariants 9 and 10");
         // what is asked inside a load passes, or the load could not end
         if self.closed && ask.chain.is_none() {
             return self.refuse(Outcome::Closed);
@@ -259,13 +269,19 @@ impl<K, A: Answer> Queue<K, A> {
     /// Keys that are queued.
     #[inline]
     pub(crate) fn queued(&self) -> usize {
-        self.entries.queued().saturating_add(self.block.as_ref().map_or(0, Block::queued))
+        self.entries.queued().saturating_add(self.folded())
     }
 
     /// Those of them that may be sent.
     #[inline]
     pub(crate) fn ripe(&self) -> usize {
-        self.entries.ripe().saturating_add(self.block.as_ref().map_or(0, Block::queued))
+        self.entries.ripe().saturating_add(self.folded())
+    }
+
+    /// Those that have no entry.
+    #[inline]
+    pub(crate) fn folded(&self) -> usize {
+        self.row.queued().saturating_add(self.block.as_ref().map_or(0, Block::queued))
     }
 
     /// Waiters that `capacity` limits.
@@ -435,7 +451,11 @@ impl<K, A: Answer> Queue<K, A> {
     fn is_empty(&self) -> bool {
         let empty =
             self.entries.is_empty() && self.flights.is_empty() && self.fillers.is_empty() && self.block.is_none();
-        empty && self.waiters.is_empty() && self.closers.is_empty()
+        empty
+            && self.row.hashes.is_empty()
+            && self.row.queued() == 0
+            && self.waiters.is_empty()
+            && self.closers.is_empty()
     }
 }
 

@@ -33,9 +33,21 @@ pub(crate) enum Reply<V, E> {
 
 /// The answers of a batch, in order.
 pub(crate) enum Batch<V, E> {
-    Values(Vec<V>),
+    Values(vec::IntoIter<V>),
     /// `None` where there is none yet.
-    Replies(Vec<Option<Reply<V, E>>>),
+    Replies(vec::IntoIter<Option<Reply<V, E>>>),
+}
+
+impl<V, E> Iterator for Batch<V, E> {
+    type Item = Option<Reply<V, E>>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self {
+            Self::Values(values) => values.next().map(|value| Some(Reply::Own(value))),
+            Self::Replies(replies) => replies.next(),
+        }
+    }
 }
 
 impl<V, E> Batch<V, E> {
@@ -49,13 +61,6 @@ impl<V, E> Batch<V, E> {
 
 impl<V, E> Answer for Reply<V, E> {
     type Batch = Batch<V, E>;
-
-    fn each(batch: Batch<V, E>) -> Vec<Option<Self>> {
-        match batch {
-            Batch::Values(values) => values.into_iter().map(|value| Some(Self::Own(value))).collect(),
-            Batch::Replies(replies) => replies,
-        }
-    }
 
     fn split(self) -> (Self, Self) {
         match self {
@@ -160,8 +165,10 @@ impl<V, E> Outcomes<V, E> {
     pub(crate) fn tell_all(self) -> Result<Told<Reply<V, E>>, Self> {
         match self {
             Self::Each(Aligned { values: Some(mut values), .. }) => {
-                values.shrink_to_fit(); // they may stay a while
-                Ok(Told::new(values.len(), Batch::Values(values), 0))
+                if values.capacity() / 2 > values.len() {
+                    values.shrink_to_fit(); // they may stay a while
+                }
+                Ok(Told::new(values.len(), Batch::Values(values.into_iter()), 0))
             }
             Self::Each(Aligned { said, .. })
                 if said.iter().all(|said| matches!(said, Said::Value(_) | Said::Absent)) =>
@@ -175,7 +182,7 @@ impl<V, E> Outcomes<V, E> {
                     Some(Reply::Failed(Error::NotFound))
                 };
                 let replies: Vec<_> = said.into_iter().map(reply).collect();
-                Ok(Told::new(replies.len(), Batch::Replies(replies), absent))
+                Ok(Told::new(replies.len(), Batch::Replies(replies.into_iter()), absent))
             }
             others => Err(others),
         }
@@ -211,11 +218,7 @@ impl<V, E> Outcomes<V, E> {
 pub(crate) struct Landing<'a, K, V, E> {
     pub(crate) piece: Piece,
     pub(crate) outcomes: Outcomes<V, E>,
-    /// Those that are left, if there are only values, and the place of the first of them.
-    values: vec::IntoIter<V>,
-    next: usize,
-    /// Values and errors that nobody is told. They are dropped with the landing, and not under the lock.
-    skipped: Vec<V>,
+    /// Errors that nobody is told. They are dropped with the landing, and not under the lock.
     spare: Vec<Error<E>>,
     /// Keys that may be asked again, by place in the piece.
     again: Vec<Option<K>>,
@@ -253,12 +256,11 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
         let asks_again = |verdict| matches!(verdict, Verdict::Again | Verdict::AgainAfter(_));
         let key = |place: usize| caught(|| sealed.keys.get(piece.position(place)?).cloned()).flatten();
         let (mut again, mut verdicts, mut progress) = (Vec::new(), Vec::new(), true);
-        let mut values = Vec::new();
         match &mut outcomes {
             Outcomes::Whole(_, verdict) if asks_again(*verdict) => again = (0..piece.len()).map(key).collect(),
             Outcomes::Whole(..) => {}
-            Outcomes::Each(Aligned { values: all, .. }) if all.is_some() => values = all.take().unwrap_or_default(),
-            Outcomes::Each(Aligned { said, .. }) => {
+            Outcomes::Each(aligned) => {
+                let said = aligned.spell_out();
                 progress = !said.iter().all(|said| matches!(said, Said::Unprocessed(_)));
                 for (place, said) in said.iter().enumerate() {
                     let verdict = if let Said::Error(error) = said { verdict(error) } else { Some(Verdict::Final) };
@@ -272,13 +274,9 @@ impl<'a, K: Clone, V, E> Landing<'a, K, V, E> {
                 }
             }
         }
-        let values = values.into_iter();
         Self {
             piece,
             outcomes,
-            values,
-            next: 0,
-            skipped: Vec::new(),
             spare: Vec::new(),
             again,
             verdicts,
@@ -303,15 +301,7 @@ impl<K, V, E> Landing<'_, K, V, E> {
         matches!(self.outcomes, Outcomes::Each(_) | Outcomes::Whole(Error::Load(_), Verdict::Final | Verdict::Isolate))
     }
 
-    /// From here on its answers may be asked for in any order, and more than once; before, values are handed out from the
-    /// first to the last.
-    pub(crate) fn spell_out(&mut self) {
-        if let Outcomes::Each(aligned) = &mut self.outcomes {
-            aligned.spell_out(self.values.by_ref());
-        }
-    }
-
-    /// What the store is to have of a key, which is to be told as well; once they are spelled out.
+    /// What the store is to have of a key, which is to be told as well.
     pub(crate) fn stored(&mut self, position: usize) -> Option<Stored<V, E>>
     where
         V: Clone,
@@ -389,27 +379,13 @@ impl<K, V, E> Landing<'_, K, V, E> {
 
 impl<K, V, E> Fates<K, Reply<V, E>> for Landing<'_, K, V, E> {
     fn fate(&mut self, position: usize, tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
-        self.other_fate(self.place(position), tries, again)
-    }
-
-    #[inline]
-    fn value(&mut self, position: usize) -> Option<Reply<V, E>> {
-        let place = self.place(position);
-        while self.next < place && self.values.len() > 0 {
-            self.next = self.next.saturating_add(1);
-            self.skipped.extend(self.values.next());
-        }
-        if self.next != place {
-            return None;
-        }
-        self.next = place.saturating_add(1);
-        self.values.next().map(Reply::Own)
+        self.fate_of(self.place(position), tries, again)
     }
 }
 
 impl<K, V, E> Landing<'_, K, V, E> {
     #[inline(never)]
-    fn other_fate(&mut self, place: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
+    fn fate_of(&mut self, place: usize, mut tries: Tries, again: bool) -> Fate<K, Reply<V, E>> {
         let said = match &mut self.outcomes {
             Outcomes::Whole(error, verdict) => {
                 let (error, verdict) = (error.clone(), *verdict);

@@ -13,13 +13,14 @@ use crate::{
     dispatch::Moment,
     entry::{At, Lane},
     queue::{Flight, Queue},
+    row::Placed,
     stats::Reason,
     waiters::{After, Answer, NONE},
     weights::{Limit, Weight},
 };
 
 /// The most lists that are kept for later batches, and the longest of them.
-const LISTS_KEPT: usize = 2;
+const LISTS_KEPT: usize = 3;
 const LONGEST_KEPT: usize = 512;
 
 /// What a driver sees.
@@ -45,8 +46,6 @@ pub(crate) struct Sealed<K> {
     pub(crate) hashes: Vec<u32>,
     pub(crate) reason: Reason,
     pub(crate) left: usize,
-    /// Whether it was of a block.
-    pub(crate) is_folded: bool,
     /// How long the oldest of its keys was queued, in nanoseconds.
     pub(crate) waited: u64,
     /// What is asked inside this flight has this chain.
@@ -79,15 +78,15 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// How long the oldest new key has been queued; nothing, if the clock went back.
     pub(crate) fn age(&self, now: u64) -> Duration {
-        match self.block.as_ref().filter(|block| block.queued() > 0) {
-            Some(block) => Duration::from_nanos(self.entries.clock.passed(block.stamp, now)),
+        let block = self.block.as_ref().filter(|block| block.queued() > 0).map(|block| block.stamp);
+        match block.or_else(|| self.row.first().map(|first| first.stamp)) {
+            Some(stamp) => Duration::from_nanos(self.entries.clock.passed(stamp, now)),
             None => self.entries.age(now),
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let folded = self.block.as_ref().is_some_and(|block| block.queued() >= self.limit.keys);
-        folded || self.entries.is_full(&self.limit) || self.counted() >= self.limits.capacity
+        self.folded() >= self.limit.keys || self.entries.is_full(&self.limit) || self.counted() >= self.limits.capacity
     }
 
     /// Whether the driver, with or without a slot as it is, could seal a batch.
@@ -103,8 +102,9 @@ impl<K, A: Answer> Queue<K, A> {
 
     /// How many keys would be sealed now, and what they weigh.
     pub(crate) fn sealable(&mut self, now: u64) -> (usize, Weight) {
-        if let Some(block) = &self.block {
-            return (block.queued().min(self.limit.keys), Weight::default());
+        let folded = self.folded();
+        if folded > 0 {
+            return (folded.min(self.limit.keys), Weight::default());
         }
         self.entries.ripen(now);
         self.entries.sealable(&self.limit)
@@ -138,6 +138,8 @@ impl<K, A: Answer> Queue<K, A> {
         let mut keys = Vec::with_capacity(size);
         let mut hashes = self.list(size);
         let mut entries = if self.block.is_some() { Vec::new() } else { self.list(size) };
+        let is_row = self.row.queued() > 0;
+        let mut in_row = if is_row { self.list(size) } else { Vec::new() };
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
@@ -156,7 +158,7 @@ impl<K, A: Answer> Queue<K, A> {
             block.leave(size, &mut keys, &mut hashes);
             self.entries.has_new_first();
         }
-        self.entries.leave(size, flight, |entry, key, hash, stamp| {
+        let mut each = |entry, key, hash, stamp| {
             keys.push(key);
             hashes.push(hash);
             entries.push(entry);
@@ -165,9 +167,16 @@ impl<K, A: Answer> Queue<K, A> {
                 runs = (stamp, 0);
             }
             runs.1 = runs.1.saturating_add(1);
-        });
+        };
+        if is_row {
+            self.row.leave(size, |Placed { key, hash, cell, stamp }| each(cell, key, hash, stamp));
+            self.entries.has_new_first();
+            in_row.extend_from_slice(&hashes);
+        } else {
+            self.entries.leave(size, flight, each);
+        }
         record(runs);
-        let repeats = entries.iter().any(|entry| self.entries.tries(*entry).failed > 0);
+        let repeats = !is_row && entries.iter().any(|entry| self.entries.tries(*entry).failed > 0);
         if !self.limits.join_in_flight {
             for entry in &entries {
                 self.entries.unindex(*entry);
@@ -185,6 +194,7 @@ impl<K, A: Answer> Queue<K, A> {
         let place = self.flights.insert(Flight {
             keys: Arc::clone(&keys),
             entries,
+            hashes: in_row,
             seat,
             wanted: size,
             bell: None,
@@ -199,16 +209,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.leave(!nested);
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
-        Some(Sealed {
-            flight,
-            keys,
-            hashes,
-            reason,
-            left: self.queued(),
-            is_folded: self.block.is_some(),
-            waited: oldest,
-            lineage,
-        })
+        Some(Sealed { flight, keys, hashes, reason, left: self.queued(), waited: oldest, lineage })
     }
 
     /// An empty list with room for so many, of an earlier batch if there is one.

@@ -116,7 +116,7 @@ impl<K, V, E> Shared<K, V, E> {
         self.rests.load(Ordering::Acquire)
     }
 
-    /// Whether keys of one call may be queued as a whole.
+    /// Whether keys may be queued without entries.
     pub(crate) fn folds(&self) -> bool {
         let Settings { dispatch, limits, .. } = &self.settings;
         self.store.is_none() && !self.weighed && !dispatch.watches() && limits.join_in_flight
@@ -215,7 +215,7 @@ impl<K, V, E> Shared<K, V, E> {
         }
         drop(queue);
         let waker = cx.waker().clone(); // outside the lock, and so is the drop of the old one
-        let mut queue = self.lock();
+        let mut queue = self.lock_whole();
         if let Some(reply) = queue.waiters.take(cell) {
             return Poll::Ready(reply);
         }
@@ -364,7 +364,8 @@ where
         let seed = settings.retry.seed_or(hasher.hash_one(batcher));
         let limit = limit(&settings.limits, &*loader);
         let weighed = rules.weigh.is_some() || loader.max_weight().is_some();
-        let queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
+        let mut queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
+        queue.rows &= store.is_none();
         Self {
             loader,
             store,

@@ -35,10 +35,8 @@ pub(crate) const NONE: u32 = u32::MAX;
 
 /// What must be known of an answer to hand it out without running user code.
 pub(crate) trait Answer: Sized {
-    /// The answers of a whole batch, in order.
-    type Batch;
-    /// Each of them.
-    fn each(batch: Self::Batch) -> Vec<Option<Self>>;
+    /// The answers of a whole batch, in order; `None` where there is none yet.
+    type Batch: Iterator<Item = Option<Self>>;
     /// The same answer twice.
     fn split(self) -> (Self, Self);
     fn outcome(&self) -> Outcome;
@@ -226,7 +224,14 @@ impl<A: Answer> Waiters<A> {
         }
     }
 
-    /// The entry a cell waits for, if it still waits.
+    /// This is the entry that a waiter from the row waits for.
+    pub(crate) fn wait_for(&mut self, cell: u32, entry: u32) {
+        if let Some(links) = self.links_mut(cell) {
+            links.entry = entry;
+        }
+    }
+
+    /// The entry a cell waits for, if it still waits and stands in no row.
     pub(crate) fn entry_of(&self, cell: u32) -> Option<u32> {
         self.links(cell).map(|links| links.entry).filter(|entry| *entry != NONE)
     }

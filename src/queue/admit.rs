@@ -28,7 +28,7 @@ impl<K, A: Answer> Queue<K, A> {
             return 0;
         }
         let left = self.limits.capacity.saturating_sub(self.waiters.waiting()).saturating_sub(1);
-        let keys = self.entries.room(&self.limit);
+        let keys = self.entries.room(&self.limit, self.row.queued());
         if broken!("door open too wide") { keys.max(1).min(left) } else { keys.min(left) }.min(Door::<K>::MOST)
     }
 
@@ -76,7 +76,17 @@ impl<K, A: Answer> Queue<K, A> {
     ) where
         K: Eq,
     {
+        let mut has_row = self.has_row();
         for Plain { key, waker, span, now, hash, cell } in coming {
+            if has_row {
+                if let Some(stamp) = self.place_for(hash, now) {
+                    self.stand(key, hash, stamp, Some(cell), Wait::Task(waker));
+                    self.waiters.note_span(cell, span);
+                    continue;
+                }
+                has_row = false;
+                self.unfold();
+            }
             let (key, ..) = one.insert((key, waker, cell)); // what is there when a comparison panics is handed out
             let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
             let found = self.entries.find(key, hash, flown);

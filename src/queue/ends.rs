@@ -70,6 +70,7 @@ impl<K, A: Answer> Queue<K, A> {
         self.drive.rest(after);
         after.wake.append(&mut self.closers);
         self.entries.rest();
+        self.row.rest();
         self.release_all();
     }
 
@@ -78,6 +79,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn rests(&self) -> bool {
         self.entries.has_none()
             && self.block.is_none()
+            && self.row.hashes.is_empty()
             && (self.fillers.has_none() || broken!("fillers overlooked"))
             && !self.closed
     }

@@ -27,10 +27,9 @@ impl<K, A: Answer> Queue<K, A> {
     /// are queued; else it is left where it is, and nothing has changed. [`Self::account`] follows.
     pub(crate) fn fold(&mut self, block: &mut Option<Block<K, A>>, ends_on: EndsOn, now: u64) -> Option<u32> {
         let keys = block.as_ref()?.queued();
-        let rests = self.entries.has_none() && self.flights.is_empty() && self.block.is_none();
-        let plain = !self.watched && !self.entries.weights.are_kept() && self.limits.join_in_flight;
+        let rests = self.entries.has_none() && self.flights.is_empty() && self.folded() == 0;
         let left = self.limits.capacity.saturating_sub(self.waiters.waiting());
-        if !rests || !plain || self.closed || self.handles == 0 || keys == 0 || keys > left {
+        if !rests || !self.rows || self.closed || self.handles == 0 || keys == 0 || keys > left {
             return None;
         }
         let mut block = block.take()?;
@@ -65,10 +64,13 @@ impl<K, A: Answer> Queue<K, A> {
         true
     }
 
-    /// The keys of a block, if there is one, are keys like others from now on.
+    /// The keys of a block or a row, if there is one, are keys like others from now on.
     pub(crate) fn unfold(&mut self) {
         if self.block.is_some() {
             self.unfold_block();
+        }
+        if !self.row.hashes.is_empty() {
+            self.unfold_row();
         }
     }
 
@@ -102,7 +104,7 @@ impl<K, A: Answer> Queue<K, A> {
             });
         }
         for (seat, answers) in landed.into_iter().filter(|_| !broken!("landed seats lost")) {
-            for (answer, cell) in A::each(answers).into_iter().flatten().zip(cells.iter_mut().skip(seat)) {
+            for (answer, cell) in answers.flatten().zip(cells.iter_mut().skip(seat)) {
                 *cell = self.waiters.keep(answer);
             }
         }

@@ -241,7 +241,7 @@ impl World {
         let waits_for = |name: Name| move |waiter: &Waiter| waiter.key == name;
         if let Some(mut landed) = groups.take_landed(group) {
             landed.sort_by_key(|(seat, _)| *seat);
-            let answers: Vec<_> = landed.into_iter().flat_map(|(_, batch)| batch).collect();
+            let answers: Vec<_> = landed.into_iter().flat_map(|(_, batch)| batch.flatten()).collect();
             assert_eq!(answers.len(), names.len(), "each seat has its answer");
             for (name, answer) in names.into_iter().zip(answers) {
                 let waiter = self.waiters.iter().position(waits_for(name)).expect("it waits");
@@ -263,10 +263,10 @@ impl World {
     /// A batch of a block is told as a whole.
     fn land_whole(&mut self, place: usize, may_spawn: bool) -> bool {
         let (id, keys) = (self.flights[place].id, self.flights[place].keys.clone());
-        let answers = (0..keys.len()).map(|position| answer(id, position)).collect();
+        let answers: Vec<_> = (0..keys.len()).map(|position| Some(answer(id, position))).collect();
         let (begun, mut after) = (self.begin(), After::new());
         let has_block = self.queue.block.is_some();
-        let is_whole = self.queue.land_whole(id, &mut Told::new(keys.len(), answers, 0), &mut after);
+        let is_whole = self.queue.land_whole(id, &mut Told::new(keys.len(), answers.into_iter(), 0), &mut after);
         assert_eq!(is_whole, has_block, "it is of a block as long as there is one");
         if !is_whole {
             return false;

@@ -40,11 +40,7 @@ mod runs;
 pub(crate) use runs::run_bytes;
 
 impl Answer for u64 {
-    type Batch = Vec<Self>;
-
-    fn each(batch: Vec<Self>) -> Vec<Option<Self>> {
-        batch.into_iter().map(Some).collect()
-    }
+    type Batch = std::vec::IntoIter<Option<Self>>;
 
     fn split(self) -> (Self, Self) {
         (self, self)

@@ -8,6 +8,7 @@
 use std::vec;
 
 use crate::{
+    broken::broken,
     land::{Fate, Fates},
     retry::Tries,
     stats::Outcome,
@@ -77,6 +78,23 @@ pub(crate) struct Told<A: Answer> {
 impl<A: Answer> Told<A> {
     pub(crate) const fn new(size: usize, batch: A::Batch, absent: usize) -> Self {
         Self { size, batch: Some(batch), absent, next: 0, skipped: Vec::new() }
+    }
+
+    /// How many have been told or skipped.
+    #[inline]
+    pub(crate) const fn told(&self) -> usize {
+        self.next
+    }
+
+    /// The next answer.
+    #[inline]
+    pub(crate) fn tell(&mut self) -> A {
+        if broken!("row out of step") && self.next == 0 {
+            self.skip(1);
+        }
+        self.next = self.next.saturating_add(1);
+        let next = self.batch.as_mut().and_then(Iterator::next).flatten();
+        next.unwrap_or_else(|| A::failed(Outcome::Aborted)) // there is one
     }
 
     #[cold]

@@ -17,7 +17,7 @@ pub(crate) struct Plain<K> {
     /// In which it asks, by number.
     pub(crate) span: Option<u64>,
     pub(crate) now: u64,
-    pub(crate) hash: u32,
+    pub(crate) hash: u64,
     pub(crate) cell: u32,
 }
 

@@ -47,7 +47,7 @@ impl<K> Entrance<K> {
         key: &mut Option<K>,
         waker: &mut Option<Waker>,
         span: Option<u64>,
-        hash: u32,
+        hash: u64,
         now: u64,
     ) -> Option<u32> {
         let mut inbox = self.inbox.lock();

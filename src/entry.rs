@@ -105,6 +105,13 @@ impl Clock {
     }
 }
 
+/// What entries know of a hash.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "half of it")]
+pub(crate) const fn short(hash: u64) -> u32 {
+    hash.wrapping_shr(32) as u32
+}
+
 /// The table looks at the lowest and the highest bits.
 pub(crate) fn spread(hash: u32) -> u64 {
     u64::from(hash) | u64::from(hash).wrapping_shl(32)

@@ -13,9 +13,9 @@ use std::{
 };
 
 use crate::{
+    entry::short,
     error::Error,
     queue::{Ask, Submit, fresh::Asked},
-    reply::Reply,
     shared::Shared,
     spans,
     stats::Outcome,
@@ -92,13 +92,12 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        match this.state {
-            State::Waiting(cell) => this.look(cell, cx),
-            State::New(_) if this.shared.store.is_none() => this.start(false, cx),
-            State::New(_) if this.shared.rests() => this.recall(cx),
-            State::New(_) => this.start(true, cx),
-            _ => this.go_on(cx),
+        if let State::Waiting(cell) = this.state {
+            if let Some(value) = this.take(cell) {
+                return Poll::Ready(Ok(value));
+            }
         }
+        this.go_on(cx)
     }
 }
 
@@ -108,12 +107,20 @@ where
     V: Clone + Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
+    /// A value of its own, as most are told.
+    #[inline(never)]
+    fn take(&mut self, cell: u32) -> Option<V> {
+        let value = self.shared.take_value(cell)?;
+        self.state = State::Done;
+        Some(value)
+    }
+
     /// Waits for an answer.
     #[inline(never)]
     fn look(&mut self, cell: u32, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        let taken = ready!(self.shared.poll_cell(cell, cx));
+        let reply = ready!(self.shared.poll_cell(cell, cx));
         self.state = State::Done; // before a shared value is cloned, which may panic
-        Poll::Ready(taken.or_else(Reply::into_result))
+        Poll::Ready(reply.into_result())
     }
 
     /// Is new, and the store may be believed without a look under the lock, as nothing is queued, in flight or being
@@ -142,9 +149,21 @@ where
         }
     }
 
-    /// Is polled, neither new nor waiting.
+    /// Is polled, and there is no such value.
     #[inline(never)]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        match self.state {
+            State::Waiting(cell) => self.look(cell, cx),
+            State::New(_) if self.shared.store.is_none() => self.start(false, cx),
+            State::New(_) if self.shared.rests() => self.recall(cx),
+            State::New(_) => self.start(true, cx),
+            _ => self.end(cx),
+        }
+    }
+
+    /// Is neither new nor waiting.
+    #[cold]
+    fn end(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::Reload(key) => {
                 self.shared.invalidate(&key);
@@ -160,7 +179,7 @@ where
     /// Waits, or has an answer at once.
     fn submit(&mut self, key: K, asks_store: bool, cx: &Context<'_>) -> Result<(), Result<V, Error<E>>> {
         let shared = &self.shared;
-        let hash = shared.hash(&key);
+        let hash = shared.whole_hash(&key);
         let (now, chain, span) = (shared.asked_at(), chain(), spans::of_caller());
         // what is left of these goes outside the lock
         let (mut key, mut waker) = (Some(key), Some(cx.waker().clone()));
@@ -173,8 +192,8 @@ where
         }
         let (Some(key), Some(waker)) = (key, waker) else { unreachable!("both are taken or none") };
         let weight = shared.weigh(&key);
-        let ask = Ask { key, hash, weight, wait: Wait::Task(waker), chain, cell: None };
-        self.ask(Some(ask), asks_store, now, span)
+        let ask = Ask { key, hash: short(hash), weight, wait: Wait::Task(waker), chain, cell: None };
+        self.ask(Some(ask), hash, asks_store, now, span)
     }
 
     /// The same for a get that needs more than a place in the queue.
@@ -182,6 +201,7 @@ where
     fn ask(
         &mut self,
         mut ask: Option<Ask<K>>,
+        hash: u64,
         mut asks_store: bool,
         now: u64,
         span: Option<u64>,
@@ -199,7 +219,7 @@ where
                 queue.unfold();
                 queue.ask(&mut ask, now, may_spawn)
             } else {
-                Asked::Submitted(queue.submit_whole(&mut ask, now, may_spawn))
+                Asked::Submitted(queue.submit_whole(&mut ask, hash, now, may_spawn))
             };
             if let Asked::Submitted(Submit::Waits { cell, .. }) = asked {
                 queue.waiters.note_span(cell, span);

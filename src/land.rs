@@ -70,7 +70,8 @@ impl<K, A: Answer> Queue<K, A> {
         flight.dying
     }
 
-    /// As [`Self::land`], where everybody is told a value or that there is none. Blocks and rows stay whole.
+    /// As [`Self::land`], where everybody is told a value or that there is none and no other piece comes. Blocks and rows
+    /// stay whole.
     pub(crate) fn land_told(
         &mut self,
         flight: u32,
@@ -87,6 +88,9 @@ impl<K, A: Answer> Queue<K, A> {
         }
         if self.flight_mut(flight).dying {
             self.unfold(); // keys may have been held, and are queued now
+        }
+        if !self.flight_mut(flight).hashes.is_empty() {
+            return self.land_row(flight, told, after);
         }
         self.land(flight, positions, how, told, after)
     }
@@ -107,31 +111,19 @@ impl<K, A: Answer> Queue<K, A> {
         if how.last {
             self.begin_landing(flight, after);
         }
-        let Flight { entries, hashes, .. } = self.flight_mut(flight);
-        let (mut entries, hashes) = (std::mem::take(entries), std::mem::take(hashes));
+        let mut entries = std::mem::take(&mut self.flight_mut(flight).entries);
         let mut told = 0;
         for position in positions.by_ref().take(CHUNK) {
             let Some(entry) = entries.get_mut(position) else { continue };
             let entry = if broken!("piece told twice") { *entry } else { std::mem::replace(entry, NONE) };
-            if entry == NONE {
-                continue; // it went earlier
+            if entry != NONE {
+                told = self.land_one(position, entry, how, fates, after).saturating_add(told); // else it went earlier
             }
-            let hash = hashes.get(position).copied();
-            let position = position ^ usize::from(broken!("answers swapped"));
-            let wanted = match hash {
-                None => self.land_one(position, entry, how, fates, after),
-                Some(hash) => {
-                    self.land_in_row(position, entry, hash, fates, after);
-                    1
-                }
-            };
-            told = wanted.saturating_add(told);
         }
         if told > 0 {
             self.lose(flight, told);
         }
-        let landing = self.flight_mut(flight);
-        (landing.entries, landing.hashes) = (entries, hashes);
+        self.flight_mut(flight).entries = entries;
         let more = positions.len() > 0;
         if !more && how.last {
             self.forget(flight, after);
@@ -158,7 +150,9 @@ impl<K, A: Answer> Queue<K, A> {
         if let Some(Flight { keys, entries, hashes, .. }) = self.flights.remove(flight) {
             after.batch = Some(keys);
             self.reuse(entries);
-            self.reuse(hashes);
+            if !hashes.is_empty() {
+                self.row.forget(hashes);
+            }
         }
         self.rest(after);
     }
@@ -183,6 +177,7 @@ impl<K, A: Answer> Queue<K, A> {
             self.has_arrived();
             return 0;
         }
+        let position = position ^ usize::from(broken!("answers swapped"));
         if let Some(value) = fates.value(position) {
             self.tell_last(number, head, value, after);
             return wanted.into();

@@ -96,7 +96,7 @@ pub(crate) enum Submit<K> {
 pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
     pub(crate) entries: Vec<u32>, // none where its waiters have been told; empty while it is of a block
-    pub(crate) hashes: Vec<u32>,  // while it is of a row; empty else
+    pub(crate) hashes: Vec<u64>,  // while it is of a row; empty else
     pub(crate) seat: usize,       // of its first key, in the block it is of
     pub(crate) wanted: usize,
     pub(crate) bell: Option<Waker>,
@@ -128,8 +128,8 @@ pub(crate) struct Queue<K, A: Answer> {
     pub(crate) door: Door<K>,
     pub(crate) block: Option<Block<K, A>>,
     pub(crate) row: Row<K>,
-    /// Whether keys may stand in it.
-    pub(crate) rows: bool,
+    /// Whether keys may be queued without entries.
+    pub(crate) folds: bool,
     pub(crate) drive: Drive,
     pub(crate) arrivals: u64,
     pub(crate) pace: Pace,
@@ -153,7 +153,7 @@ impl<K, A: Answer> Queue<K, A> {
     /// `batcher`: what it is called in chains. `seed`: of jitter. `limit`: what a batch may carry. `weighed`: keys have
     /// weights. `watched`: the driver wants to be rung at every change.
     pub(crate) fn new(batcher: u64, seed: u64, limits: Limits, limit: Limit, weighed: bool, watched: bool) -> Self {
-        let rows = limits.join_in_flight && !weighed && !watched;
+        let folds = limits.join_in_flight && !weighed && !watched;
         Self {
             waiters: Waiters::new(batcher),
             entries: Entries::new(weighed),
@@ -162,7 +162,7 @@ impl<K, A: Answer> Queue<K, A> {
             door: Door::new(),
             block: None,
             row: Row::new(),
-            rows,
+            folds,
             drive: Drive::new(limits.max_in_flight),
             arrivals: 0,
             pace: Pace::default(),

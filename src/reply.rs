@@ -89,6 +89,11 @@ impl<V, E> Answer for Reply<V, E> {
 }
 
 impl<V, E> Reply<V, E> {
+    #[inline]
+    pub(crate) fn into_own(self) -> Option<V> {
+        if let Self::Own(value) = self { Some(value) } else { None }
+    }
+
     pub(crate) fn from_result(result: Result<V, Error<E>>) -> Self {
         result.map_or_else(Self::Failed, Self::Own)
     }

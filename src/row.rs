@@ -14,7 +14,10 @@ const BYTES_OF_PIECE: usize = 16 * 1024;
 /// What stays at rest, at most: room for keys, a list of pieces, and places of hashes.
 const BYTES_AT_REST: usize = 8 * 1024;
 const PIECES_AT_REST: usize = 16;
-const PLACES_AT_REST: usize = 2 * 1024;
+const PLACES_AT_REST: usize = 1024;
+/// The most lists that are kept for later batches, and the longest of them.
+const LISTS_KEPT: usize = 2;
+const LONGEST_KEPT: usize = 512;
 /// The fewest places.
 const FEWEST: usize = 64;
 /// Up to so many, places grow fourfold.
@@ -26,12 +29,14 @@ pub(crate) struct Row<K> {
     /// one.
     pieces: VecDeque<VecDeque<Placed<K>>>,
     queued: usize,
+    /// Empty ones, for the hashes of batches.
+    lists: Vec<Vec<u64>>,
 }
 
 /// A key in its place.
 pub(crate) struct Placed<K> {
     pub(crate) key: K,
-    pub(crate) hash: u32,
+    pub(crate) hash: u64,
     /// Its waiter.
     pub(crate) cell: u32,
     /// When it was queued, in stamps.
@@ -43,7 +48,7 @@ impl<K> Row<K> {
     const PIECE: usize = BYTES_OF_PIECE / size_of::<Placed<K>>();
 
     pub(crate) const fn new() -> Self {
-        Self { hashes: Hashes::new(), pieces: VecDeque::new(), queued: 0 }
+        Self { hashes: Hashes::new(), pieces: VecDeque::new(), queued: 0, lists: Vec::new() }
     }
 
     /// How many keys are queued.
@@ -61,21 +66,20 @@ impl<K> Row<K> {
     #[inline]
     pub(crate) fn push(&mut self, placed: Placed<K>) {
         self.queued = self.queued.saturating_add(1);
-        match self.pieces.back_mut() {
-            Some(last) if last.len() < last.capacity() => last.push_back(placed),
-            _ => self.push_more(placed),
+        if self.pieces.back().is_none_or(|last| last.len() == last.capacity()) {
+            self.make_room();
+        }
+        if let Some(last) = self.pieces.back_mut() {
+            last.push_back(placed);
         }
     }
 
     #[cold]
-    fn push_more(&mut self, placed: Placed<K>) {
+    fn make_room(&mut self) {
         match self.pieces.back_mut() {
-            Some(last) if last.capacity() < Self::PIECE => last.push_back(placed),
-            last => {
-                let mut piece = VecDeque::with_capacity(if last.is_some() { Self::PIECE } else { 0 });
-                piece.push_back(placed);
-                self.pieces.push_back(piece);
-            }
+            Some(last) if last.capacity() < Self::PIECE => last.reserve(1),
+            Some(_) => self.pieces.push_back(VecDeque::with_capacity(Self::PIECE)),
+            None => self.pieces.push_back(VecDeque::with_capacity(4)),
         }
     }
 
@@ -97,6 +101,27 @@ impl<K> Row<K> {
         }
     }
 
+    /// An empty list for the hashes of so many keys that leave.
+    pub(crate) fn list(&mut self, len: usize) -> Vec<u64> {
+        let mut list = self.lists.pop().unwrap_or_default();
+        list.reserve(len);
+        list
+    }
+
+    /// These are not hashes of the row any more.
+    pub(crate) fn forget(&mut self, hashes: Vec<u64>) {
+        self.hashes.forget(&hashes);
+        self.reuse(hashes);
+    }
+
+    /// A list that is not needed any more.
+    pub(crate) fn reuse(&mut self, mut list: Vec<u64>) {
+        if self.lists.len() < LISTS_KEPT && (1..=LONGEST_KEPT).contains(&list.capacity()) {
+            list.clear();
+            self.lists.push(list);
+        }
+    }
+
     /// There is none: gives memory back.
     pub(crate) fn rest(&mut self) {
         debug_assert!(self.queued == 0 && self.hashes.is_empty(), "every key has landed");
@@ -104,32 +129,36 @@ impl<K> Row<K> {
         if kept.saturating_mul(size_of::<Placed<K>>()) > BYTES_AT_REST || self.pieces.capacity() > PIECES_AT_REST {
             self.pieces = VecDeque::new();
         }
-        if self.hashes.places.len() > PLACES_AT_REST {
-            self.hashes = Hashes::new();
-        }
+        self.hashes.rest();
     }
 }
 
 /// Hashes that differ.
 ///
+/// All of their bits count: of 32 two would be the same in every hundred thousand keys, and then the row would be at its
+/// end.
+///
 /// A hash is looked for from the place on that its lowest bits say, up to the first empty one, as in `index.rs`; and one
-/// that is taken out leaves no mark either. Of four places one at least is empty.
+/// that is taken out leaves no mark either. Of four places one at least is empty. Those that are not needed any more stay
+/// until there are too many, or one of them comes again: often they are all there is by then, and that is to wipe a table.
 pub(crate) struct Hashes {
-    places: Vec<u32>, // as many as a power of two, or none; empty ones are 0
-    len: usize,
+    places: Vec<u64>, // as many as a power of two, or none; empty ones are 0
+    taken: usize,
+    gone: Vec<u64>,
 }
 
 impl Hashes {
     const fn new() -> Self {
-        Self { places: Vec::new(), len: 0 }
+        Self { places: Vec::new(), taken: 0, gone: Vec::new() }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
+    /// How many there are.
     pub(crate) const fn len(&self) -> usize {
-        self.len
+        self.taken.saturating_sub(self.gone.len())
     }
 
     #[inline]
@@ -137,27 +166,34 @@ impl Hashes {
         self.places.len().wrapping_sub(1)
     }
 
+    /// The place from which it is looked for.
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "its lowest bits count")]
+    const fn own(hash: u64, mask: usize) -> usize {
+        hash as usize & mask
+    }
+
     /// None is 0: with that 1 is meant as well.
     #[inline]
-    const fn known(hash: u32) -> u32 {
+    const fn known(hash: u64) -> u64 {
         if hash == 0 { 1 } else { hash }
     }
 
     /// Adds one, unless it is there, or one that is taken for it.
     #[inline]
-    pub(crate) fn add(&mut self, hash: u32) -> bool {
-        if self.len >= self.places.len() / 4 * 3 {
-            self.grow();
+    pub(crate) fn add(&mut self, hash: u64) -> bool {
+        if self.taken >= self.places.len() / 4 * 3 {
+            self.make_room();
         }
-        let added = self.put(Self::known(hash));
-        self.len = self.len.saturating_add(added.into());
+        let added = self.put(Self::known(hash)) || self.put_again(Self::known(hash));
+        self.taken = self.taken.saturating_add(added.into());
         added
     }
 
     #[inline]
-    fn put(&mut self, hash: u32) -> bool {
+    fn put(&mut self, hash: u64) -> bool {
         let mask = self.mask();
-        let mut at = hash as usize & mask;
+        let mut at = Self::own(hash, mask);
         while let Some(place) = self.places.get_mut(at) {
             if *place == 0 {
                 *place = hash;
@@ -171,8 +207,21 @@ impl Hashes {
         false
     }
 
+    /// The same for one that is there, but may be gone.
     #[cold]
-    fn grow(&mut self) {
+    fn put_again(&mut self, hash: u64) -> bool {
+        if self.gone.is_empty() {
+            return false;
+        }
+        self.purge();
+        self.put(hash)
+    }
+
+    #[cold]
+    fn make_room(&mut self) {
+        if self.gone.len() > self.taken / 2 {
+            return self.purge();
+        }
         let places = self.places.len();
         let more = if places < QUICKLY { 4 } else { 2 };
         let grown = vec![0; places.saturating_mul(more).max(FEWEST)];
@@ -183,11 +232,25 @@ impl Hashes {
         }
     }
 
-    /// Takes one out that is there.
+    /// Those that are there are not needed any more.
     #[inline]
-    pub(crate) fn remove(&mut self, hash: u32) {
-        let (hash, mask) = (Self::known(hash), self.mask());
-        let mut hole = hash as usize & mask;
+    fn forget(&mut self, hashes: &[u64]) {
+        self.gone.extend_from_slice(hashes);
+    }
+
+    /// Takes those out that are not needed.
+    fn purge(&mut self) {
+        if self.is_empty() {
+            return self.clear();
+        }
+        for hash in std::mem::take(&mut self.gone) {
+            self.remove(Self::known(hash));
+        }
+    }
+
+    fn remove(&mut self, hash: u64) {
+        let mask = self.mask();
+        let mut hole = Self::own(hash, mask);
         while self.at(hole) != hash {
             if self.at(hole) == 0 {
                 debug_assert!(false, "it is there");
@@ -195,14 +258,14 @@ impl Hashes {
             }
             hole = hole.wrapping_add(1) & mask;
         }
-        self.len = self.len.saturating_sub(1);
+        self.taken = self.taken.saturating_sub(1);
         let mut at = hole.wrapping_add(1) & mask;
         loop {
             let moved = self.at(at);
             if moved == 0 {
                 break;
             }
-            let own = moved as usize & mask;
+            let own = Self::own(moved, mask);
             // it may move up, but not before its own place
             if at.wrapping_sub(own) & mask >= at.wrapping_sub(hole) & mask && !broken!("hole in the row") {
                 self.set(hole, moved);
@@ -214,12 +277,12 @@ impl Hashes {
     }
 
     #[inline]
-    fn at(&self, place: usize) -> u32 {
+    fn at(&self, place: usize) -> u64 {
         self.places.get(place).copied().unwrap_or_default()
     }
 
     #[inline]
-    fn set(&mut self, place: usize, hash: u32) {
+    fn set(&mut self, place: usize, hash: u64) {
         if let Some(place) = self.places.get_mut(place) {
             *place = hash;
         }
@@ -227,10 +290,19 @@ impl Hashes {
 
     /// Takes all of them out.
     pub(crate) fn clear(&mut self) {
-        if self.places.len() > PLACES_AT_REST {
-            self.places = Vec::new();
-        }
         self.places.fill(0);
-        self.len = 0;
+        self.taken = 0;
+        self.gone.clear();
+    }
+
+    /// There is none: gives memory back.
+    fn rest(&mut self) {
+        if self.places.len() > PLACES_AT_REST || self.gone.capacity() > PLACES_AT_REST {
+            *self = Self::new();
+        }
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/row_model.rs"]
+mod model;

@@ -11,7 +11,7 @@ use crate::{
     broken::broken,
     chain::{Chain, Lineage},
     dispatch::Moment,
-    entry::{At, Lane},
+    entry::{At, Lane, short},
     queue::{Flight, Queue},
     row::Placed,
     stats::Reason,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The most lists that are kept for later batches, and the longest of them.
-const LISTS_KEPT: usize = 3;
+const LISTS_KEPT: usize = 2;
 const LONGEST_KEPT: usize = 512;
 
 /// What a driver sees.
@@ -139,7 +139,7 @@ impl<K, A: Answer> Queue<K, A> {
         let mut hashes = self.list(size);
         let mut entries = if self.block.is_some() { Vec::new() } else { self.list(size) };
         let is_row = self.row.queued() > 0;
-        let mut in_row = if is_row { self.list(size) } else { Vec::new() };
+        let mut in_row = if is_row { self.row.list(size) } else { Vec::new() };
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
@@ -169,9 +169,11 @@ impl<K, A: Answer> Queue<K, A> {
             runs.1 = runs.1.saturating_add(1);
         };
         if is_row {
-            self.row.leave(size, |Placed { key, hash, cell, stamp }| each(cell, key, hash, stamp));
+            self.row.leave(size, |Placed { key, hash, cell, stamp }| {
+                in_row.push(hash);
+                each(cell, key, short(hash), stamp);
+            });
             self.entries.has_new_first();
-            in_row.extend_from_slice(&hashes);
         } else {
             self.entries.leave(size, flight, each);
         }

@@ -23,6 +23,7 @@ use crate::{
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
     entrance::Entrance,
+    entry::short,
     gate::{Gate, Live},
     land::CHUNK,
     loader::Loader,
@@ -188,23 +189,20 @@ impl<K, V, E> Shared<K, V, E> {
         take(&mut *self.wakes.lock())
     }
 
-    /// The answer in a cell: a value of its own, as most are, or else a reply; while there is none, `cx` is woken when it
-    /// lands.
+    /// The value in a cell, if there is one that nobody shares. So it is with most, and what is handed out is no more than
+    /// that: it fits into registers, where a whole answer would be written and read at once (see the design page).
     #[inline]
-    pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Result<V, Reply<V, E>>> {
+    pub(crate) fn take_value(&self, cell: u32) -> Option<V> {
         let mut queue = self.queue.lock(); // whether it rests does not depend on who waits
-        let mut other = None;
-        let taken = queue.waiters.take_by(cell, |reply| match reply {
-            Reply::Own(value) => Some(value),
-            reply => {
-                other = Some(reply);
-                None
-            }
-        });
-        match (taken, other) {
-            (Some(Some(value)), _) => Poll::Ready(Ok(value)),
-            (_, Some(reply)) => Poll::Ready(Err(reply)),
-            _ => self.wait_on(queue, cell, cx).map(Err),
+        queue.waiters.take_by(cell, |reply| matches!(reply, Reply::Own(_)), Reply::into_own).flatten()
+    }
+
+    /// The answer in a cell; while there is none, `cx` is woken when it lands.
+    pub(crate) fn poll_cell(&self, cell: u32, cx: &Context<'_>) -> Poll<Reply<V, E>> {
+        let mut queue = self.queue.lock(); // as above
+        match queue.waiters.take(cell) {
+            Some(reply) => Poll::Ready(reply),
+            None => self.wait_on(queue, cell, cx),
         }
     }
 
@@ -225,11 +223,18 @@ impl<K, V, E> Shared<K, V, E> {
         Poll::Pending
     }
 
+    pub(crate) fn whole_hash(&self, key: &K) -> u64
+    where
+        K: Hash,
+    {
+        self.hasher.hash_one(key)
+    }
+
     pub(crate) fn hash(&self, key: &K) -> u32
     where
         K: Hash,
     {
-        (self.hasher.hash_one(key) >> 32) as u32
+        short(self.whole_hash(key))
     }
 
     /// Nanoseconds since it was built.
@@ -365,7 +370,7 @@ where
         let limit = limit(&settings.limits, &*loader);
         let weighed = rules.weigh.is_some() || loader.max_weight().is_some();
         let mut queue = Queue::new(batcher, seed, settings.limits.clone(), limit, weighed, settings.dispatch.watches());
-        queue.rows &= store.is_none();
+        queue.folds &= store.is_none();
         Self {
             loader,
             store,

@@ -316,7 +316,10 @@ impl<A: Answer> Waiters<A> {
         after.answers.push(rest); // nobody waits
     }
 
-    fn land<K>(&mut self, cell: u32, answer: A, after: &mut After<K, A>) {
+    /// Its answer is there. Who waits no longer is counted elsewhere.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "so that the answer is not moved")]
+    pub(crate) fn land<K>(&mut self, cell: u32, answer: A, after: &mut After<K, A>) {
         let outcome = answer.outcome();
         match self.cells.get_mut(cell) {
             Some(place) => {
@@ -344,17 +347,17 @@ impl<A: Answer> Waiters<A> {
 
     /// Takes the answer out of its cell, which is free then.
     pub(crate) fn take(&mut self, cell: u32) -> Option<A> {
-        self.take_by(cell, |answer| answer)
+        self.take_by(cell, |_| true, |answer| answer)
     }
 
-    /// The same; the answer is handed on from where it is.
+    /// The same, if it is such a one; it is handed on from where it is.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is half of the second poll of every get")]
-    pub(crate) fn take_by<R>(&mut self, cell: u32, take: impl FnOnce(A) -> R) -> Option<R> {
+    pub(crate) fn take_by<R>(&mut self, cell: u32, is_it: impl Fn(&A) -> bool, take: impl FnOnce(A) -> R) -> Option<R> {
         let mut again = None;
         let taken = self.cells.remove_by(cell, |cell| {
             // what waits is not moved
-            match cell.take_if(|cell| matches!(cell, Cell::Landed(_)))? {
+            match cell.take_if(|cell| matches!(cell, Cell::Landed(answer) if is_it(answer)))? {
                 Cell::Landed(answer) if broken!("double answer") => {
                     let (answer, other) = answer.split();
                     again = Some(other);
@@ -389,8 +392,8 @@ impl<A: Answer> Waiters<A> {
         self.waiting = self.waiting.saturating_add(keys);
     }
 
-    /// So many of a block have been told, or wait as others do from now on.
-    pub(crate) fn leave_block(&mut self, keys: usize) {
+    /// So many of a block or a row have been told, or wait as others do from now on.
+    pub(crate) fn leave_folded(&mut self, keys: usize) {
         self.waiting = self.waiting.saturating_sub(keys);
     }
 

@@ -15,6 +15,7 @@ use super::{Ask, Queue, Submit};
 use crate::{
     broken::broken,
     door::{Door, Plain},
+    entry::short,
     payload::Payload,
     waiters::{After, Answer, Wait},
     weights::Weight,
@@ -89,6 +90,7 @@ impl<K, A: Answer> Queue<K, A> {
             }
             let (key, ..) = one.insert((key, waker, cell)); // what is there when a comparison panics is handed out
             let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
+            let hash = short(hash);
             let found = self.entries.find(key, hash, flown);
             let Some((key, waker, _)) = one.take() else { unreachable!("it was put there") };
             let wait = Wait::Task(waker);

@@ -29,7 +29,7 @@ impl<K, A: Answer> Queue<K, A> {
         let keys = block.as_ref()?.queued();
         let rests = self.entries.has_none() && self.flights.is_empty() && self.folded() == 0;
         let left = self.limits.capacity.saturating_sub(self.waiters.waiting());
-        if !rests || !self.rows || self.closed || self.handles == 0 || keys == 0 || keys > left {
+        if !rests || !self.folds || self.closed || self.handles == 0 || keys == 0 || keys > left {
             return None;
         }
         let mut block = block.take()?;
@@ -54,7 +54,7 @@ impl<K, A: Answer> Queue<K, A> {
         if told.absent > 0 {
             self.stats.count_outcome(Outcome::NotFound, told.absent as u64);
         }
-        self.waiters.leave_block(told.size);
+        self.waiters.leave_folded(told.size);
         after.wake.extend(self.waiters.groups.tell_block(block.group, told.size, told.absent > 0));
         if let Some(Block { landed, group, .. }) = self.block.take_if(|block| block.left == 0) {
             self.waiters.groups.set_seats(group, Seats::Landed(landed));
@@ -78,7 +78,7 @@ impl<K, A: Answer> Queue<K, A> {
     fn unfold_block(&mut self) {
         let Some(block) = self.block.take() else { return };
         let (first, Block { keys, hashes, landed, left, group, stamp }) = (block.first(), block);
-        self.waiters.leave_block(left); // each is counted again as it gets its cell
+        self.waiters.leave_folded(left); // each is counted again as it gets its cell
         self.entries.reserve(left);
         let mut cells = vec![NONE; hashes.len()];
         let wait = |seat: usize| Wait::Group { group, seat: u32::try_from(seat).unwrap_or(NONE) };

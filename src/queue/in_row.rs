@@ -18,34 +18,36 @@
 
 use super::{Answer, Ask, Queue, Submit};
 use crate::{
+    block::Told,
     broken::broken,
-    land::{Fate, Fates},
-    retry::Tries,
+    entry::short,
+    land::CHUNK,
     row::Placed,
+    stats::Outcome,
     waiters::{After, NONE, Wait},
 };
 
 impl<K, A: Answer> Queue<K, A> {
     /// As [`Self::submit`], for whoever leaves whole what is: if the key may stand in the row, that is all there is to it.
-    pub(crate) fn submit_whole(&mut self, wish: &mut Option<Ask<K>>, now: u64, may_spawn: bool) -> Submit<K>
+    pub(crate) fn submit_whole(&mut self, wish: &mut Option<Ask<K>>, hash: u64, now: u64, may_spawn: bool) -> Submit<K>
     where
         K: Eq,
     {
-        if let Some(cell) = self.line_up(wish, now, may_spawn) {
+        if let Some(cell) = self.line_up(wish, hash, now, may_spawn) {
             return Submit::Waits { cell, spare: None };
         }
         self.unfold();
         self.submit(wish, now, may_spawn)
     }
 
-    fn line_up(&mut self, wish: &mut Option<Ask<K>>, now: u64, may_spawn: bool) -> Option<u32> {
+    fn line_up(&mut self, wish: &mut Option<Ask<K>>, hash: u64, now: u64, may_spawn: bool) -> Option<u32> {
         let ask = wish.as_ref()?;
         let passes = self.counted() < self.limits.capacity && (self.drive.has_driver() || may_spawn);
         if ask.chain.is_some() || !passes || !self.has_row() {
             return None;
         }
-        let stamp = self.place_for(ask.hash, now)?;
-        let Ask { key, hash, wait, cell, .. } = wish.take()?;
+        let stamp = self.place_for(hash, now)?;
+        let Ask { key, wait, cell, .. } = wish.take()?;
         Some(self.stand(key, hash, stamp, cell, wait))
     }
 
@@ -53,23 +55,24 @@ impl<K, A: Answer> Queue<K, A> {
     #[inline]
     pub(super) fn has_row(&self) -> bool {
         let open = !self.closed && self.handles > 0;
-        self.rows && open && self.entries.queued() == 0 && self.block.is_none()
+        self.folds && open && self.entries.queued() == 0 && self.block.is_none()
     }
 
     /// Adds a hash to those of the row, unless a key may be the same as one that is known; gives the stamp.
-    #[inline]
-    pub(super) fn place_for(&mut self, hash: u32, now: u64) -> Option<u32> {
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "it is most of what is done for a get under the lock")]
+    pub(super) fn place_for(&mut self, hash: u64, now: u64) -> Option<u32> {
         let is_first = self.row.queued() == 0;
         // a stamp is late only if the row was never empty for 78 hours; entries have a way to go on then
         let stamp = if is_first { self.entries.stamp(now) } else { self.entries.clock.stamp(now)? };
-        let is_new = !self.entries.has_hash(hash) && self.row.hashes.add(hash) || broken!("hash not looked at");
+        let is_new = !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at");
         is_new.then_some(stamp)
     }
 
     /// A key whose hash was added stands in the row from now on.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "so that what is queued is not moved")]
-    pub(super) fn stand(&mut self, key: K, hash: u32, stamp: u32, own: Option<u32>, wait: Wait) -> u32 {
+    pub(super) fn stand(&mut self, key: K, hash: u64, stamp: u32, own: Option<u32>, wait: Wait) -> u32 {
         if self.row.queued() == 0 {
             self.entries.has_new_first();
         }
@@ -80,23 +83,32 @@ impl<K, A: Answer> Queue<K, A> {
         cell
     }
 
-    /// A key of a row is told.
-    #[inline]
-    pub(crate) fn land_in_row(
-        &mut self,
-        position: usize,
-        cell: u32,
-        hash: u32,
-        fates: &mut impl Fates<K, A>,
-        after: &mut After<K, A>,
-    ) {
-        self.row.hashes.remove(hash);
-        let answer = fates.value(position).or_else(|| match fates.fate(position, Tries::default(), false) {
-            Fate::Tell(answer) => Some(answer),
-            Fate::Again { .. } => None,
-        });
-        let Some(answer) = answer else { unreachable!("it must be told") };
-        self.waiters.tell(cell, answer, &mut self.stats, after);
+    /// A batch of the row lands, so many keys at a time; `false` when these were the last.
+    pub(crate) fn land_row(&mut self, flight: u32, told: &mut Told<A>, after: &mut After<K, A>) -> bool {
+        after.wake.reserve(told.size.min(CHUNK).saturating_add(1)); // and the driver
+        self.begin_landing(flight, after);
+        let mut cells = std::mem::take(&mut self.flight_mut(flight).entries);
+        let (mut landed, mut alike) = (0_usize, (Outcome::Found, 0_u64));
+        for cell in cells.iter_mut().skip(told.told()).take(CHUNK) {
+            let (cell, answer) = (std::mem::replace(cell, NONE), told.tell());
+            let outcome = answer.outcome();
+            if outcome != alike.0 {
+                self.stats.count_outcome(alike.0, alike.1);
+                alike = (outcome, 0);
+            }
+            alike.1 = alike.1.saturating_add(1);
+            landed = landed.saturating_add(1);
+            self.waiters.land(cell, answer, after);
+        }
+        self.stats.count_outcome(alike.0, alike.1);
+        self.waiters.leave_folded(landed);
+        self.lose(flight, landed);
+        let more = told.told() < cells.len();
+        self.flight_mut(flight).entries = cells;
+        if !more {
+            self.forget(flight, after);
+        }
+        more
     }
 
     /// The keys of the row, queued or in flight, are keys like others from now on.
@@ -110,17 +122,17 @@ impl<K, A: Answer> Queue<K, A> {
             let left = entries.iter_mut().zip(&hashes).zip(0..).filter(|((cell, _), _)| **cell != NONE);
             for ((place, hash), position) in left {
                 let cell = *place;
-                *place = self.entries.open_flown(*hash, number, position, |_| cell);
+                *place = self.entries.open_flown(short(*hash), number, position, |_| cell);
                 self.waiters.wait_for(cell, *place);
             }
             self.flight_mut(number).entries = entries;
-            self.reuse(hashes);
+            self.row.reuse(hashes);
             next = self.flights.next(number.saturating_add(1));
         }
         let queued = self.row.queued();
         self.row.leave(queued, |Placed { key, hash, cell, stamp }| {
             if !broken!("row forgotten") {
-                let entry = self.entries.append(key, hash, stamp, |_| cell);
+                let entry = self.entries.append(key, short(hash), stamp, |_| cell);
                 self.waiters.wait_for(cell, entry);
             }
         });

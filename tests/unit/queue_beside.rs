@@ -186,12 +186,14 @@ impl World {
         let mut cells = Vec::new();
         for id in ids {
             let (hash, cell) = (self.hash(*id), self.queue.door.cells.pop().expect("as many as there is room for"));
+            let hash = self.whole(*id, hash);
             let (key, waker) = (Key { id: *id, kind: self.kind }, Waker::noop().clone());
             self.queue.door.asks.push(Plain { key, waker, span: None, now: nanos(self.now), hash, cell });
             cells.push(cell);
         }
-        let (begun, mut after) = (self.begin(), After::new());
+        let (begun, mut after, rows) = (self.begin(), After::new(), self.rows());
         self.queue.admit(&mut after);
+        self.note_rows(rows);
         let mut spares = 0;
         for (id, cell) in ids.iter().zip(cells) {
             assert!(self.counted() < self.limits.capacity, "there is room");
@@ -213,6 +215,7 @@ impl World {
         ids.dedup();
         let rests = self.queued() == 0 && self.flights.is_empty() && self.waiting().next().is_none();
         let plain = !self.weighed && self.limits.join_in_flight && ids.len() <= self.limits.capacity;
+        let plain = plain && self.queue.folds;
         let may = rests && plain && !self.closed && self.handles > 0;
         let keys: Vec<_> = ids.iter().map(|id| Key { id: *id, kind: self.kind }).collect();
         let hashes: Vec<_> = ids.iter().map(|id| self.hash(*id)).collect();
@@ -233,9 +236,11 @@ impl World {
         self.end(&begun, After::new(), false);
     }
 
-    /// Something comes that does not know of blocks.
+    /// Something comes that does not know of blocks and rows.
     fn unfold(&mut self) {
+        let rows = self.rows();
         self.queue.unfold();
+        self.note_rows(rows);
         let Some((group, names)) = self.block.take() else { return };
         let groups = &mut self.queue.waiters.groups;
         let waits_for = |name: Name| move |waiter: &Waiter| waiter.key == name;
@@ -280,6 +285,24 @@ impl World {
         true
     }
 
+    /// How many keys stand in the row, in the queue and in flight.
+    fn rows(&self) -> [usize; 2] {
+        let flights = self.flights.iter().map(|flight| self.queue.flights.get(flight.id).map_or(0, |f| f.hashes.len()));
+        [self.queue.row.queued(), flights.sum()]
+    }
+
+    /// Counts rows that are none any more.
+    fn note_rows(&mut self, before: [usize; 2]) {
+        if self.rows() == [0; 2] && before != [0; 2] {
+            self.rows_unfolded[usize::from(before[1] > 0)] += 1;
+        }
+    }
+
+    /// All bits of a hash. Where the half of them that entries know is alike, the others are not.
+    fn whole(&self, id: u8, hash: u32) -> u64 {
+        u64::from(hash) << 32 | u64::from(if self.kind == Kind::HashAlike { id.into() } else { hash })
+    }
+
     fn hash(&mut self, id: u8) -> u32 {
         self.asked += 1;
         match self.kind {
@@ -311,8 +334,14 @@ impl World {
         let lonely = found.is_none() && self.driver.is_none();
         let chain = nest.as_ref().map(|nest| Arc::clone(&nest.chain));
         let mut ask = Some(self.wish(id, Wait::Task(Waker::noop().clone()), chain));
-        let begun = self.begin();
-        let submit = submit(&mut self.queue, &mut ask, nanos(self.now), may_spawn);
+        let (begun, rows) = (self.begin(), self.rows());
+        let submit = if self.queue.folds {
+            let hash = self.whole(id, ask.as_ref().map_or(0, |ask| ask.hash));
+            self.queue.submit_whole(&mut ask, hash, nanos(self.now), may_spawn)
+        } else {
+            submit(&mut self.queue, &mut ask, nanos(self.now), may_spawn)
+        };
+        self.note_rows(rows);
         assert_eq!(ask.is_none(), matches!(submit, Submit::Waits { .. }), "an ask is taken only if it waits");
         match submit {
             Submit::Refused(outcome) => assert_eq!(Some(outcome), expected),
@@ -500,9 +529,13 @@ impl World {
         if landing.last && again == 0 && self.block.is_some() && self.land_whole(place, may_spawn) {
             return;
         }
-        self.unfold();
-        let last = landing.last || !may_spawn; // only a guard may not spawn, and it lands all that is left
         let (id, keys) = (self.flights[place].id, self.flights[place].keys.clone());
+        // as a load does that has a value for every key
+        let all = landing.last && again == 0 && may_spawn && keys.iter().all(Option::is_some);
+        if !all || self.block.is_some() {
+            self.unfold();
+        }
+        let last = landing.last || !may_spawn; // only a guard may not spawn, and it lands all that is left
         // the last piece names what has been told already as well, as a guard does
         let piece: Vec<usize> = (0..keys.len()).filter(|position| last || has(landing.piece, *position)).collect();
         let until = self.now + landing.delay;
@@ -510,7 +543,18 @@ impl World {
         let mut judge = Judge { again, until: nanos(until), flight: id, keys: names, calls: Vec::new() };
         let (begun, mut after) = (self.begin(), After::new());
         let (mut positions, how) = (piece.iter().copied(), How { last, now: nanos(self.now), may_spawn });
-        while self.queue.land(id, &mut positions, how, &mut judge, &mut after) {}
+        if all {
+            let answers: Vec<_> = (0..keys.len()).map(|position| Some(answer(id, position))).collect();
+            let mut told = Told::new(keys.len(), answers.into_iter(), 0);
+            let (rows, mut positions) = (self.rows(), 0..keys.len());
+            self.landed_in_row += u64::from(self.queue.flights.get(id).is_some_and(|flight| !flight.hashes.is_empty()));
+            while self.queue.land_told(id, &mut positions, how, &mut told, &mut after) {}
+            if self.flights[place].dying {
+                self.note_rows(rows);
+            }
+        } else {
+            while self.queue.land(id, &mut positions, how, &mut judge, &mut after) {}
+        }
 
         let mut calls = Vec::new();
         for position in piece {
@@ -532,7 +576,7 @@ impl World {
                 self.lose_interest(id);
             }
         }
-        assert_eq!(judge.calls, calls, "each key that is left has one fate, with the attempts behind it");
+        assert!(all || judge.calls == calls, "each key that is left has one fate, with the attempts behind it");
         if last {
             self.flights.remove(place);
         }
@@ -627,10 +671,12 @@ impl World {
     }
 
     pub(super) fn run(&mut self, step: &Step) {
-        if !matches!(
-            step,
-            Step::Fold { .. } | Step::Slot | Step::Look | Step::Seal { .. } | Step::Land(_) | Step::Pass(_)
-        ) {
+        let leaves_whole = match step {
+            Step::Ask { inside: None, .. } | Step::Come { .. } | Step::Take(_) => self.block.is_none(),
+            Step::Fold { .. } | Step::Slot | Step::Look | Step::Seal { .. } | Step::Land(_) | Step::Pass(_) => true,
+            _ => false,
+        };
+        if !leaves_whole {
             self.unfold(); // as the lock does
         }
         match step {
@@ -676,6 +722,9 @@ impl World {
         assert!(self.taken() <= self.limits.max_in_flight, "invariant 3");
         assert_eq!(self.driver.is_some(), self.queued() > 0, "invariant 1");
         assert_eq!(self.queue.can_seal(), self.sight().can_seal);
+        let [queued, flying] = self.rows();
+        assert!(queued == 0 || self.queue.entries.queued() == 0, "invariant 10");
+        assert_eq!(self.queue.row.hashes.len(), queued + flying, "invariant 11");
         for flight in &self.flights {
             assert_eq!(self.queue.flights.get(flight.id).map(|real| real.dying), Some(flight.dying), "invariant 7");
         }

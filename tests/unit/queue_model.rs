@@ -177,13 +177,19 @@ struct World {
     folded: u64,
     unfolded: u64,
     landed_whole: u64,
+    /// Batches that landed in the row, and rows that were unfolded, before a batch of theirs had left and after.
+    landed_in_row: u64,
+    rows_unfolded: [u64; 2],
 }
 
 impl World {
-    fn new(kind: Kind, limits: Limits, limit: Limit) -> Self {
+    /// `folds`: keys may be queued without entries.
+    fn new(kind: Kind, limits: Limits, limit: Limit, folds: bool) -> Self {
         let weighed = limit.weight != [u64::MAX; 2];
+        let mut queue = Queue::new(0, 0, limits.clone(), limit, weighed, false);
+        queue.folds &= folds;
         Self {
-            queue: Queue::new(0, 0, limits.clone(), limit, weighed, false),
+            queue,
             kind,
             limits,
             limit,
@@ -207,6 +213,8 @@ impl World {
             folded: 0,
             unfolded: 0,
             landed_whole: 0,
+            landed_in_row: 0,
+            rows_unfolded: [0; 2],
         }
     }
 

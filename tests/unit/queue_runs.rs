@@ -73,6 +73,22 @@ fn step_of_blocks() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Mostly what a row knows.
+#[cfg(test)]
+fn step_of_rows() -> impl Strategy<Value = Step> {
+    let place = 0..64_usize;
+    prop_oneof![
+        20 => any::<u8>().prop_map(|id| Step::Ask { id, may_spawn: true, inside: None }),
+        5 => prop::collection::vec(any::<u8>(), 1..12).prop_map(|ids| Step::Come { ids }),
+        12 => Just(Step::Slot),
+        12 => (1..8_usize).prop_map(|most| Step::Seal { most }),
+        10 => place.clone().prop_map(|flight| Step::Land(Landing::whole(flight, true))),
+        2 => (0..40_u32).prop_map(Step::Pass),
+        4 => place.prop_map(Step::Take),
+        2 => step(),
+    ]
+}
+
 #[cfg(test)]
 fn cases() -> u32 {
     std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000)
@@ -92,8 +108,9 @@ proptest! {
         weight in prop_oneof![2 => Just([u64::MAX; 2]), 1 => [1..20_u64, 1..20_u64]],
         join in prop::bool::weighted(0.8),
         finish in any::<bool>(),
+        folds in any::<bool>(),
     ) {
-        let mut world = World::new(kind, limits(max_in_flight, capacity, join, finish), Limit { keys, weight });
+        let mut world = World::new(kind, limits(max_in_flight, capacity, join, finish), Limit { keys, weight }, folds);
         for step in &steps {
             world.run(step);
         }
@@ -112,7 +129,7 @@ fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
     let run = TestRunner::new(config).run(
         &(steps, kind, 1..4_usize, capacity, keys, any::<bool>()),
         |(steps, kind, max_in_flight, capacity, keys, finish)| {
-            let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), of_keys(keys));
+            let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), of_keys(keys), true);
             for step in &steps {
                 world.run(step);
             }
@@ -124,6 +141,32 @@ fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
     );
     run.unwrap_or_else(|failure| panic!("{failure}"));
     println!("{:?} blocks, unfolded ones, and batches that landed whole", seen.get());
+    assert!(seen.get().iter().all(|count| *count > 0));
+}
+
+#[test]
+fn p01_p02_p05_p07_a_row_is_what_its_keys_would_be() {
+    let kind = prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)];
+    let steps = prop::collection::vec(step_of_rows(), 1..160);
+    let capacity = prop_oneof![1 => 1..16_usize, 3 => Just(1_000)];
+    let keys = prop_oneof![2 => 1..6_usize, 1 => Just(100)];
+    let seen = Cell::new([0; 3]);
+    let config = ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() };
+    let run = TestRunner::new(config).run(
+        &(steps, kind, 1..4_usize, capacity, keys, any::<bool>()),
+        |(steps, kind, max_in_flight, capacity, keys, finish)| {
+            let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), of_keys(keys), true);
+            for step in &steps {
+                world.run(step);
+            }
+            world.quiesce();
+            let ([landed, queued, flying], [then, later]) = (seen.get(), world.rows_unfolded);
+            seen.set([landed + world.landed_in_row, queued + then, flying + later]);
+            Ok(())
+        },
+    );
+    run.unwrap_or_else(|failure| panic!("{failure}"));
+    println!("{:?} batches that landed in a row, rows unfolded in the queue, and with keys in flight", seen.get());
     assert!(seen.get().iter().all(|count| *count > 0));
 }
 
@@ -210,13 +253,16 @@ pub(crate) fn run_bytes(bytes: &[u8]) -> usize {
             limit.weight = [u64::from(weight & 7) * 3 + 1, u64::from(weight >> 3 & 15) + 1];
         }
     }
-    let mut world = World::new(kind, limits(slots, capacity, world & 32 == 0, world & 64 == 0), limit);
     let mut steps = 0;
-    while let Some(op) = bytes.next() {
-        world.run(&if grown { grown_step(op, &mut bytes) } else { first_step(op, &mut bytes) });
-        steps += 1;
+    for folds in [false, true] {
+        let limits = limits(slots, capacity, world & 32 == 0, world & 64 == 0);
+        let (mut world, mut bytes) = (World::new(kind, limits, limit, folds), bytes.clone());
+        while let Some(op) = bytes.next() {
+            world.run(&if grown { grown_step(op, &mut bytes) } else { first_step(op, &mut bytes) });
+            steps += 1;
+        }
+        world.quiesce();
     }
-    world.quiesce();
     steps
 }
 

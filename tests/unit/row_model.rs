@@ -1,0 +1,111 @@
+//! The row and its hashes against plain lists, with hashes that meet often.
+#![allow(clippy::arithmetic_side_effects, clippy::panic, reason = "a test may panic")]
+
+use std::collections::{BTreeSet, VecDeque};
+
+use proptest::prelude::*;
+
+use super::{Placed, Row};
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push(u64),
+    Leave(usize),
+    Forget(usize),
+    Clear,
+    Rest,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        60 => any::<u64>().prop_map(Step::Push),
+        10 => (0..40_usize).prop_map(Step::Leave),
+        10 => any::<usize>().prop_map(Step::Forget),
+        1 => Just(Step::Clear),
+        1 => Just(Step::Rest),
+    ]
+}
+
+/// `hashes`: how many there are; they are spread over all bits, zero among them.
+fn run(steps: Vec<Step>, hashes: u64) {
+    // large keys, so that pieces of the row are small
+    let (mut row, mut queued, mut flown) = (Row::<(usize, [u64; 100])>::new(), VecDeque::new(), Vec::new());
+    let (mut known, mut count) = (BTreeSet::new(), 0);
+    for step in steps {
+        match step {
+            Step::Push(hash) => {
+                let hash = (hash % hashes).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+                assert_eq!(row.hashes.add(hash), known.insert(hash), "it is there or not, whoever is gone");
+                if known.len() > queued.len() + flown.iter().map(Vec::len).sum::<usize>() {
+                    row.push(Placed { key: (count, [7; 100]), hash, cell: 3, stamp: 5 });
+                    queued.push_back((count, hash));
+                    count += 1;
+                }
+            }
+            Step::Leave(keys) => {
+                let mut hashes = row.list(keys);
+                row.leave(keys, |Placed { key, hash, cell, stamp }| {
+                    assert_eq!((cell, stamp), (3, 5));
+                    assert_eq!(queued.pop_front(), Some((key.0, hash)), "in the order they came");
+                    hashes.push(hash);
+                });
+                if hashes.is_empty() {
+                    row.reuse(hashes);
+                } else {
+                    flown.push(hashes);
+                }
+            }
+            Step::Forget(nth) if !flown.is_empty() => {
+                let hashes = flown.swap_remove(nth % flown.len());
+                known.retain(|hash| !hashes.contains(hash));
+                row.forget(hashes);
+            }
+            Step::Rest if known.is_empty() => row.rest(),
+            Step::Clear if queued.is_empty() => {
+                row.hashes.clear();
+                (known, flown) = (BTreeSet::new(), Vec::new());
+            }
+            Step::Forget(_) | Step::Rest | Step::Clear => {}
+        }
+        assert_eq!(
+            (row.queued(), row.first().map(|first| first.hash)),
+            (queued.len(), queued.front().map(|key| key.1))
+        );
+        assert_eq!((row.hashes.len(), row.hashes.is_empty()), (known.len(), known.is_empty()));
+        let taken = row.hashes.places.iter().filter(|place| **place != 0).count();
+        assert_eq!(taken, row.hashes.taken);
+        assert!(taken == 0 || 4 * taken <= 3 * row.hashes.places.len(), "one of four is empty");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: std::env::var("CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(2_000),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn p04_a_hash_is_known_as_long_as_its_key_however_hashes_meet(
+        steps in prop::collection::vec(step(), 1..400),
+        hashes in prop::sample::select(vec![1, 3, 20, 300, u64::MAX]),
+    ) {
+        run(steps, hashes);
+    }
+}
+
+/// What stays at rest, and what a row that was long leaves behind.
+#[test]
+fn p11_a_row_at_rest_keeps_little() {
+    let mut row = Row::<u64>::new();
+    for hash in 1..=100_000 {
+        assert!(row.hashes.add(hash));
+        row.push(Placed { key: hash, hash, cell: 0, stamp: 0 });
+    }
+    let mut hashes = row.list(100_000);
+    row.leave(100_000, |placed| hashes.push(placed.hash));
+    row.forget(hashes);
+    row.rest();
+    assert_eq!((row.pieces.capacity(), row.hashes.places.capacity(), row.hashes.gone.capacity()), (0, 0, 0));
+    assert!(row.lists.is_empty());
+}

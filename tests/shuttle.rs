@@ -408,6 +408,37 @@ fn p01_p02_block_vs_get() {
     });
 }
 
+/// Keys that stand in a row are found by who comes meanwhile, wherever they are.
+#[test]
+fn p01_p02_row_vs_get_many() {
+    scenario("p01_p02_row_vs_get_many", || async {
+        let world = World::new(2, 2, builder());
+        let gets = [1, 2, 3].map(|key| spawn(world.get(key)));
+        let many = spawn(world.batcher.get_many([3, 4].map(|key| world.judge.key(key))));
+        assert_eq!(world.judge.judge_all([3, 4], &many.await.unwrap().unwrap()), 2);
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        let counted = world.stats();
+        assert_eq!(counted.gets, counted.joins + counted.keys_sent, "each joined or was sent");
+        world.rest().await;
+    });
+}
+
+/// Who leaves it, queued or in flight, takes nobody along.
+#[test]
+fn p07_row_vs_drop() {
+    scenario("p07_row_vs_drop", || async {
+        let world = World::new(2, 1, builder());
+        let goes = spawn(taste(world.batcher.get(world.judge.key(2))));
+        let gets = [1, 3, 4].map(|key| spawn(world.get(key)));
+        assert_eq!(all(gets).await, [FOUND; 3]);
+        match goes.await.unwrap() {
+            Some(value) => assert_eq!(world.judge.judge_all([2], &[value.unwrap()]), 1),
+            None => world.judge.count(0, 1),
+        }
+        world.rest().await;
+    });
+}
+
 /// They go with who asked for them, but for those that somebody else has come for.
 #[test]
 fn p07_block_vs_drop() {

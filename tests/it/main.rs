@@ -44,6 +44,7 @@ mod panic;
 mod quota;
 #[cfg(feature = "http")]
 mod requests;
+mod rows;
 mod shutdown;
 mod spans;
 mod store;

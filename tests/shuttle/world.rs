@@ -262,7 +262,7 @@ impl Judge {
     }
 
     /// The values of a `get_many`. Distinct keys, which it gives back, count as one get each.
-    pub(crate) fn judge_all(&self, keys: [u32; 3], values: &[Value]) -> usize {
+    pub(crate) fn judge_all<const N: usize>(&self, keys: [u32; N], values: &[Value]) -> usize {
         assert_eq!(keys.len(), values.len());
         keys.iter().zip(values).for_each(|(key, value)| self.check(*key, value));
         let distinct = BTreeSet::from(keys).len();

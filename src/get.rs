@@ -7,7 +7,7 @@
 use std::{
     fmt,
     hash::Hash,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -20,7 +20,7 @@ use crate::{
     spans,
     stats::Outcome,
     store::Stored,
-    sync::{chain, consume_budget},
+    sync::{chain, poll_budget},
     waiters::{After, Wait},
 };
 
@@ -92,10 +92,14 @@ where
     #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        if let State::Waiting(cell) = this.state {
-            if let Some(value) = this.take(cell) {
-                return Poll::Ready(Ok(value));
+        match this.state {
+            State::Waiting(cell) => {
+                if let Some(value) = this.take(cell) {
+                    return Poll::Ready(Ok(value));
+                }
             }
+            State::New(_) if this.shared.store.is_some() => return this.recall(cx),
+            _ => {}
         }
         this.go_on(cx)
     }
@@ -123,20 +127,38 @@ where
         Poll::Ready(reply.into_result())
     }
 
-    /// Is new, and the store may be believed without a look under the lock, as nothing is queued, in flight or being
-    /// filled.
+    /// Is new, and there is a store, which may be believed without a look under the lock while nothing is queued, in
+    /// flight or being filled.
     #[inline(never)]
     fn recall(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        if !self.shared.rests() {
+            return self.start(true, cx);
+        }
         let State::New(key) = &self.state else { unreachable!("it is new") };
-        let hit = match self.shared.kept(key) {
-            Some(Stored::Found(value)) => Ok(value), // not left to the next line: most are
-            Some(kept) => kept.into_result(),
-            None => return self.start(false, cx),
-        };
-        ready!(pin!(consume_budget()).poll(cx)); // if other tasks must run first, it is asked anew when they have
+        match self.shared.kept(key) {
+            Some(Stored::Found(value)) => {
+                // most are, and a value alone is handed on faster than a result (see the design page)
+                ready!(self.has_hit(cx));
+                Poll::Ready(Ok(value))
+            }
+            Some(kept) => self.recall_other(kept, cx),
+            None => self.start(false, cx),
+        }
+    }
+
+    #[cold]
+    fn recall_other(&mut self, kept: Stored<V, E>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
+        ready!(self.has_hit(cx));
+        Poll::Ready(kept.into_result())
+    }
+
+    /// If other tasks must run first, the store is asked anew when they have.
+    #[inline]
+    fn has_hit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(poll_budget(cx));
         self.shared.count_hits(1);
         self.state = State::Done;
-        Poll::Ready(hit)
+        Poll::Ready(())
     }
 
     /// Is new, and the store has nothing or has to be checked.
@@ -155,8 +177,7 @@ where
         match self.state {
             State::Waiting(cell) => self.look(cell, cx),
             State::New(_) if self.shared.store.is_none() => self.start(false, cx),
-            State::New(_) if self.shared.rests() => self.recall(cx),
-            State::New(_) => self.start(true, cx),
+            State::New(_) => self.recall(cx),
             _ => self.end(cx),
         }
     }
@@ -263,7 +284,7 @@ where
 
     /// An answer that did not have to be waited for: a loop of them must let other tasks run.
     fn answer(&mut self, result: Result<V, Error<E>>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        if pin!(consume_budget()).poll(cx).is_ready() {
+        if poll_budget(cx).is_ready() {
             return Poll::Ready(result);
         }
         self.state = State::Answered(Box::new(result));

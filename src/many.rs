@@ -10,7 +10,7 @@ use std::{
     fmt,
     hash::Hash,
     mem,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -30,7 +30,7 @@ use crate::{
     shared::Shared,
     spans,
     stats::Outcome,
-    sync::{Handle, chain, consume_budget},
+    sync::{Handle, chain, poll_budget},
     waiters::{After, NONE, Wait},
     weights::Weight,
 };
@@ -106,7 +106,7 @@ where
         }
         match self.state {
             State::TurnedAway(outcome) => {
-                ready!(pin!(consume_budget()).poll(cx));
+                ready!(poll_budget(cx));
                 self.state = State::Done;
                 let mut replies = Vec::with_capacity(self.seats.len());
                 let refused = || Reply::Failed(Error::plain(outcome));
@@ -118,7 +118,7 @@ where
             }
             State::Waiting => {
                 let Some(group) = self.group else {
-                    ready!(pin!(consume_budget()).poll(cx)); // nothing had to be waited for
+                    ready!(poll_budget(cx)); // nothing had to be waited for
                     self.state = State::Done;
                     return Poll::Ready(self.in_order(Vec::new()));
                 };

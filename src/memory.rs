@@ -54,7 +54,7 @@ use crate::{
 /// ```
 pub struct MemoryStore<K, V> {
     slots: Mutex<Slots<K, V>>,
-    hasher: foldhash::quality::RandomState,
+    hasher: foldhash::fast::RandomState,
     most: usize,
 }
 
@@ -78,7 +78,7 @@ struct Slot<K, V> {
 impl<K, V> MemoryStore<K, V> {
     /// An empty store for at most so many entries, 1 or more; more than 2³² - 1 count as that many.
     pub fn new(max_entries: usize) -> Self {
-        let hasher = foldhash::quality::RandomState::default();
+        let hasher = foldhash::fast::RandomState::default();
         Self { slots: Mutex::new(Slots::new()), hasher, most: max_entries.min(u32::MAX as usize) }
     }
 
@@ -135,14 +135,16 @@ impl<K, V> Slots<K, V> {
     }
 
     /// It is the most recently used one now.
-    fn touch(&mut self, place: u32) {
-        let Some(&Slot { prev, next, .. }) = self.get(place) else { return };
+    #[inline]
+    fn touch(&mut self, place: u32) -> Option<&Slot<K, V>> {
+        let &Slot { prev, next, .. } = self.get(place)?;
         if next == self.first {
             self.first = place; // it was the last
         } else if place != self.first {
             self.tie(prev, next);
             self.begin_at(place);
         }
+        self.get(place)
     }
 
     /// There are fewer than `most`.
@@ -203,8 +205,7 @@ where
         let value = {
             let mut slots = self.slots.lock();
             let place = slots.find(key, hash)?;
-            slots.touch(place);
-            Arc::clone(&slots.get(place)?.value)
+            Arc::clone(&slots.touch(place)?.value)
         };
         Some(Stored::Found(V::clone(&value)))
     }

@@ -21,13 +21,14 @@ const LONGEST_KEPT: usize = 512;
 /// The fewest places.
 const FEWEST: usize = 64;
 /// Up to so many, places grow fourfold.
-const QUICKLY: usize = 64 * 1024;
+const QUICKLY: usize = 256 * 1024;
 
 pub(crate) struct Row<K> {
     pub(crate) hashes: Hashes,
-    /// In pieces, or a row would be moved as it grows, and be too large to be allocated cheaply. None is empty but an only
-    /// one.
+    /// The oldest, in pieces, or a row would be moved as it grows, and be too large to be allocated cheaply. None is empty.
     pieces: VecDeque<VecDeque<Placed<K>>>,
+    /// The others.
+    last: VecDeque<Placed<K>>,
     queued: usize,
     /// Empty ones, for the hashes of batches.
     lists: Vec<Vec<u64>>,
@@ -48,7 +49,7 @@ impl<K> Row<K> {
     const PIECE: usize = BYTES_OF_PIECE / size_of::<Placed<K>>();
 
     pub(crate) const fn new() -> Self {
-        Self { hashes: Hashes::new(), pieces: VecDeque::new(), queued: 0, lists: Vec::new() }
+        Self { hashes: Hashes::new(), pieces: VecDeque::new(), last: VecDeque::new(), queued: 0, lists: Vec::new() }
     }
 
     /// How many keys are queued.
@@ -59,28 +60,26 @@ impl<K> Row<K> {
 
     /// The one that has been queued for longest.
     pub(crate) fn first(&self) -> Option<&Placed<K>> {
-        self.pieces.front()?.front()
+        self.pieces.front().unwrap_or(&self.last).front()
     }
 
     /// One more, whose hash has been added.
     #[inline]
     pub(crate) fn push(&mut self, placed: Placed<K>) {
         self.queued = self.queued.saturating_add(1);
-        if self.pieces.back().is_none_or(|last| last.len() == last.capacity()) {
+        if self.last.len() == self.last.capacity() {
             self.make_room();
         }
-        if let Some(last) = self.pieces.back_mut() {
-            last.push_back(placed);
-        }
+        self.last.push_back(placed);
     }
 
     #[cold]
     fn make_room(&mut self) {
-        match self.pieces.back_mut() {
-            Some(last) if last.capacity() < Self::PIECE => last.reserve(1),
-            Some(_) => self.pieces.push_back(VecDeque::with_capacity(Self::PIECE)),
-            None => self.pieces.push_back(VecDeque::with_capacity(4)),
+        if self.last.capacity() < Self::PIECE || self.last.is_empty() {
+            return self.last.reserve(1);
         }
+        let last = std::mem::replace(&mut self.last, VecDeque::with_capacity(Self::PIECE));
+        self.pieces.push_back(last);
     }
 
     /// So many leave, oldest first. Their hashes stay.
@@ -89,13 +88,14 @@ impl<K> Row<K> {
     pub(crate) fn leave(&mut self, keys: usize, mut each: impl FnMut(Placed<K>)) {
         let mut left = keys.min(self.queued);
         self.queued = self.queued.saturating_sub(left);
-        while let Some(piece) = self.pieces.front_mut().filter(|_| left > 0) {
+        while left > 0 {
+            let piece = self.pieces.front_mut().unwrap_or(&mut self.last);
             let leave = left.min(piece.len());
             for placed in piece.drain(..leave) {
                 each(placed);
             }
             left = left.saturating_sub(leave);
-            if piece.is_empty() && self.pieces.len() > 1 {
+            if piece.is_empty() {
                 self.pieces.pop_front();
             }
         }
@@ -125,8 +125,10 @@ impl<K> Row<K> {
     /// There is none: gives memory back.
     pub(crate) fn rest(&mut self) {
         debug_assert!(self.queued == 0 && self.hashes.is_empty(), "every key has landed");
-        let kept = self.pieces.front().map_or(0, VecDeque::capacity);
-        if kept.saturating_mul(size_of::<Placed<K>>()) > BYTES_AT_REST || self.pieces.capacity() > PIECES_AT_REST {
+        if self.last.capacity().saturating_mul(size_of::<Placed<K>>()) > BYTES_AT_REST {
+            self.last = VecDeque::new();
+        }
+        if self.pieces.capacity() > PIECES_AT_REST {
             self.pieces = VecDeque::new();
         }
         self.hashes.rest();
@@ -152,12 +154,12 @@ impl Hashes {
         Self { places: Vec::new(), taken: 0, gone: Vec::new() }
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// How many there are.
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.taken.saturating_sub(self.gone.len())
     }
 
@@ -182,7 +184,7 @@ impl Hashes {
     /// Adds one, unless it is there, or one that is taken for it.
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) -> bool {
-        if self.taken >= self.places.len() / 4 * 3 {
+        if self.taken >= self.places.len().wrapping_shr(2).saturating_mul(3) {
             self.make_room();
         }
         let added = self.put(Self::known(hash)) || self.put_again(Self::known(hash));

@@ -139,7 +139,7 @@ impl<K, A: Answer> Queue<K, A> {
         let mut hashes = self.list(size);
         let mut entries = if self.block.is_some() { Vec::new() } else { self.list(size) };
         let is_row = self.row.queued() > 0;
-        let mut in_row = if is_row { self.row.list(size) } else { Vec::new() };
+        let mut whole = if is_row { self.row.list(size) } else { Vec::new() };
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
@@ -170,7 +170,7 @@ impl<K, A: Answer> Queue<K, A> {
         };
         if is_row {
             self.row.leave(size, |Placed { key, hash, cell, stamp }| {
-                in_row.push(hash);
+                whole.push(hash);
                 each(cell, key, short(hash), stamp);
             });
             self.entries.has_new_first();
@@ -196,7 +196,7 @@ impl<K, A: Answer> Queue<K, A> {
         let place = self.flights.insert(Flight {
             keys: Arc::clone(&keys),
             entries,
-            hashes: in_row,
+            hashes: whole,
             seat,
             wanted: size,
             bell: None,

@@ -11,10 +11,14 @@ use crate::{gate::Refused, seal::Sealed, stats::Reason};
 
 /// The number of the span that the caller is in, if anybody listens at the level of loads: whether to loads as well is
 /// asked when one begins.
+#[inline]
 pub(crate) fn of_caller() -> Option<u64> {
-    if Level::DEBUG > LevelFilter::current() {
-        return None; // so that nobody pays who does not trace
-    }
+    // so that nobody pays who does not trace
+    if Level::DEBUG > LevelFilter::current() { None } else { of_traced_caller() }
+}
+
+#[cold]
+fn of_traced_caller() -> Option<u64> {
     dispatcher::get_default(|dispatch| dispatch.current_span().id().map(Id::into_u64))
 }
 

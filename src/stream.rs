@@ -13,7 +13,7 @@ use std::{
     collections::VecDeque,
     fmt,
     hash::Hash,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
@@ -29,7 +29,7 @@ use crate::{
     shared::Shared,
     spans,
     stats::Outcome,
-    sync::{chain, consume_budget, discard},
+    sync::{chain, discard, poll_budget},
     waiters::Wait,
     weights::Weight,
 };
@@ -149,7 +149,7 @@ where
         let this = self.get_mut();
         loop {
             if !this.ready.is_empty() {
-                ready!(pin!(consume_budget()).poll(cx)); // a loop of ready answers must let other tasks run
+                ready!(poll_budget(cx)); // a loop of ready answers must let other tasks run
                 let next = this.ready.pop_front();
                 return Poll::Ready(next.map(|(key, reply)| (key, reply.into_result())));
             }
@@ -165,7 +165,7 @@ where
                 if !has_more || !this.fresh.is_empty() {
                     return Poll::Pending;
                 }
-                ready!(pin!(consume_budget()).poll(cx)); // as must a source that always has more
+                ready!(poll_budget(cx)); // as must a source that always has more
             }
         }
     }

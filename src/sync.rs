@@ -11,8 +11,8 @@ use std::{
 
 use crate::chain::{Chain, Lineage};
 pub(crate) use source::{
-    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, consume_budget, here, on_workers, sleep_until, spawn,
-    timeout, unconstrained, yield_now,
+    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, here, on_workers, poll_budget, sleep_until, spawn, timeout,
+    unconstrained, yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
@@ -21,20 +21,25 @@ mod source {
         MutexGuard,
         atomic::{AtomicBool, AtomicUsize},
     };
+    use std::task::{Context, Poll};
     pub(super) use std::{sync::Mutex, thread_local};
 
+    use tokio::task::coop::poll_proceed;
     pub(crate) use tokio::{
         runtime::Handle,
-        task::{
-            coop::{consume_budget, unconstrained},
-            yield_now,
-        },
+        task::{coop::unconstrained, yield_now},
         time::{Instant, sleep_until, timeout},
     };
 
     /// The runtime we are on.
     pub(crate) fn here() -> Option<Handle> {
         Handle::try_current().ok()
+    }
+
+    /// Takes one unit of the task's budget, or has it woken when others have run.
+    #[inline]
+    pub(crate) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
+        poll_proceed(cx).map(|unit| unit.made_progress())
     }
 
     /// Whether tasks run on several threads at once here.

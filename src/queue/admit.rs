@@ -77,17 +77,8 @@ impl<K, A: Answer> Queue<K, A> {
     ) where
         K: Eq,
     {
-        let mut has_row = self.has_row();
-        for Plain { key, waker, span, now, hash, cell } in coming {
-            if has_row {
-                if let Some(stamp) = self.place_for(hash, now) {
-                    self.stand(key, hash, stamp, Some(cell), Wait::Task(waker));
-                    self.waiters.note_span(cell, span);
-                    continue;
-                }
-                has_row = false;
-                self.unfold();
-            }
+        let mut next = self.admit_to_row(coming);
+        while let Some(Plain { key, waker, span, now, hash, cell }) = next.take().or_else(|| coming.next()) {
             let (key, ..) = one.insert((key, waker, cell)); // what is there when a comparison panics is handed out
             let flown = |flight, position: u32| self.flights.get(flight)?.keys.get(position as usize);
             let hash = short(hash);

@@ -6,7 +6,8 @@
 //! lasts as long as the driver and the loads of the block are all that happens. Whatever else comes, whatever it wants,
 //! *unfolds* the block first: its keys get entries, indexed and in their lane, its seats get cells, and are as if they
 //! had never been anything else. So blocks are known to what the driver sees and does ([`Queue::look`], [`Queue::seal`] and what
-//! these are made of), to [`Queue::land_whole`], to the counts, and to whoever takes the lock by `Shared::lock_whole`.
+//! these are made of), to [`Queue::land_whole`], to the counts, and to whoever takes the lock by `Shared::lock_whole`. The
+//! same goes for rows of keys that came one by one (`queue/in_row.rs`).
 //!
 //! Owns: when keys are folded, and how a block lands and is unfolded. Refuses to know: what is in a key; no user code
 //! runs here. The rules and invariants are those of `queue.rs`, and:

@@ -16,10 +16,13 @@
 //! 12. A flight of the row has hashes; its `entries` are cells, and each of them waits.
 #![warn(clippy::arithmetic_side_effects)]
 
+use std::vec::Drain;
+
 use super::{Answer, Ask, Queue, Submit};
 use crate::{
     block::Told,
     broken::broken,
+    door::Plain,
     entry::short,
     land::CHUNK,
     row::Placed,
@@ -46,41 +49,62 @@ impl<K, A: Answer> Queue<K, A> {
         if ask.chain.is_some() || !passes || !self.has_row() {
             return None;
         }
-        let stamp = self.place_for(hash, now)?;
+        let is_first = self.row.queued() == 0;
+        let stamp = if is_first { self.entries.stamp(now) } else { self.entries.clock.stamp(now)? };
+        if !self.is_new(hash) {
+            return None;
+        }
         let Ask { key, wait, cell, .. } = wish.take()?;
-        Some(self.stand(key, hash, stamp, cell, wait))
+        if is_first {
+            self.entries.has_new_first();
+        }
+        let cell = self.waiters.open(cell, NONE, wait);
+        self.row.push(Placed { key, hash, cell, stamp });
+        self.have_come(1);
+        Some(cell)
+    }
+
+    /// Takes in who has come by the door as long as each may stand in the row; if there is one who may not, unfolds the row
+    /// and hands that one out.
+    pub(super) fn admit_to_row(&mut self, coming: &mut Drain<'_, Plain<K>>) -> Option<Plain<K>> {
+        let before = self.row.queued();
+        if before == 0 || !self.has_row() {
+            return None;
+        }
+        let odd = coming.by_ref().find_map(|plain| {
+            // a stamp is late only if the row was never empty for 78 hours; entries have a way to go on then
+            let stamp = self.entries.clock.stamp(plain.now).filter(|_| self.is_new(plain.hash));
+            let Some(stamp) = stamp else { return Some(plain) };
+            let Plain { key, waker, span, hash, cell, .. } = plain;
+            self.waiters.open(Some(cell), NONE, Wait::Task(waker));
+            self.waiters.note_span(cell, span);
+            self.row.push(Placed { key, hash, cell, stamp });
+            None
+        });
+        self.have_come(self.row.queued().saturating_sub(before));
+        if odd.is_some() {
+            self.unfold();
+        }
+        odd
     }
 
     /// Whether new keys may stand in the row.
     #[inline]
-    pub(super) fn has_row(&self) -> bool {
+    fn has_row(&self) -> bool {
         let open = !self.closed && self.handles > 0;
         self.folds && open && self.entries.queued() == 0 && self.block.is_none()
     }
 
-    /// Adds a hash to those of the row, unless a key may be the same as one that is known; gives the stamp.
+    /// Adds a hash to those of the row, unless the key may be one that is known.
     #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it is most of what is done for a get under the lock")]
-    pub(super) fn place_for(&mut self, hash: u64, now: u64) -> Option<u32> {
-        let is_first = self.row.queued() == 0;
-        // a stamp is late only if the row was never empty for 78 hours; entries have a way to go on then
-        let stamp = if is_first { self.entries.stamp(now) } else { self.entries.clock.stamp(now)? };
-        let is_new = !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at");
-        is_new.then_some(stamp)
+    #[expect(clippy::inline_always, reason = "it is a good part of what is done for a get under the lock")]
+    fn is_new(&mut self, hash: u64) -> bool {
+        !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at")
     }
 
-    /// A key whose hash was added stands in the row from now on.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "so that what is queued is not moved")]
-    pub(super) fn stand(&mut self, key: K, hash: u64, stamp: u32, own: Option<u32>, wait: Wait) -> u32 {
-        if self.row.queued() == 0 {
-            self.entries.has_new_first();
-        }
-        self.stats.gets = self.stats.gets.saturating_add(1);
-        self.arrivals = self.arrivals.wrapping_add(1);
-        let cell = self.waiters.open(own, NONE, wait);
-        self.row.push(Placed { key, hash, cell, stamp });
-        cell
+    fn have_come(&mut self, keys: usize) {
+        self.stats.gets = self.stats.gets.saturating_add(keys as u64);
+        self.arrivals = self.arrivals.wrapping_add(keys as u64);
     }
 
     /// A batch of the row lands, so many keys at a time; `false` when these were the last.

@@ -211,7 +211,7 @@ async fn p08_a_get_that_moves_to_another_task_is_woken_there() {
     let other = tokio::spawn(gets.remove(0));
     tokio::time::sleep(ms(7)).await;
     assert_eq!(poll(&mut gets[0]).map(Result::unwrap), std::task::Poll::Ready(10));
-    gets.remove(0);
+    drop(gets.remove(0));
     assert_eq!((moved.await.unwrap().unwrap(), other.await.unwrap().unwrap()), (90, 0));
     assert_eq!(values(gets).await, (2..9).map(|key| key * 10).collect::<Vec<_>>());
     assert_eq!(log.loads(), LOADS);

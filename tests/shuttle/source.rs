@@ -8,7 +8,7 @@ use std::{
     future::{pending, poll_fn},
     pin::pin,
     sync::{Arc, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -67,7 +67,9 @@ pub(crate) async fn timeout<F: Future>(time: Duration, future: F) -> Result<F::O
     .await // Cancel: both futures are dropped.
 }
 
-pub(crate) async fn consume_budget() {}
+pub(crate) const fn poll_budget(_: &mut Context<'_>) -> Poll<()> {
+    Poll::Ready(())
+}
 
 /// A runtime that can be lost: the tasks spawned on it, until it is shut down.
 #[derive(Clone, Debug)]

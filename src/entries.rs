@@ -5,8 +5,8 @@
 //! know: who drives, who waits (it keeps the head of a chain), and what a flight is.
 //!
 //! Invariants:
-//! 1. Each key is indexed at most once; keys that hash differently are two keys, equal or not. An entry that is not
-//!    indexed can no longer be joined.
+//! 1. Each key is indexed at most once; keys that hash differently are two keys, equal or not (also in the half of a
+//!    hash that is not known here, if they stood in a row). An entry that is not indexed can no longer be joined.
 //! 2. The list of a lane holds exactly the entries that are [`At::Queued`] there, oldest first, and `parked` exactly
 //!    those that are [`At::Parked`]. All of them are queued; those in lanes are *ripe*.
 //! 3. `due`, if set, is in the last lane: it and all before it are due. In the other lanes all are.

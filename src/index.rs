@@ -11,7 +11,7 @@
 use crate::{broken::broken, entry::Entry, pages::Pages, waiters::NONE};
 
 /// The most entries for which there is room at rest.
-pub(crate) const AT_REST: usize = 3 * 1024;
+pub(crate) const AT_REST: usize = 768;
 /// The fewest places.
 const FEWEST: usize = 16;
 

@@ -8,11 +8,11 @@
 //! Invariants:
 //! 1. Bit `i` of a page's `free` is set exactly when its place `i` is nobody's. Somebody's may be empty.
 //! 2. A page stands in `open`, once, exactly when a bit of its `free` is set.
-//! 3. At most `SPARE_BYTES` worth of pages without a tenant are kept; none of their metadata when there is no tenant at
-//!    all beyond that.
+//! 3. At most `SPARE_BYTES` worth of pages without a tenant are kept, or one that is twice as large; none of their metadata
+//!    when there is no tenant at all beyond that.
 #![warn(clippy::arithmetic_side_effects)]
 
-const SPARE_BYTES: usize = 8 * 1024;
+const SPARE_BYTES: usize = 4 * 1024;
 
 type Places<T, const N: usize> = Box<[Option<T>; N]>;
 
@@ -56,6 +56,7 @@ impl<T, const N: usize> Pages<T, N> {
     const fn spares() -> usize {
         let page = size_of::<Option<T>>().saturating_mul(N);
         match SPARE_BYTES.checked_div(page) {
+            Some(0) => (page <= 2 * SPARE_BYTES) as usize,
             Some(pages) => pages,
             None => 1,
         }

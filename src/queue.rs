@@ -95,7 +95,7 @@ pub(crate) enum Submit<K> {
 #[expect(clippy::struct_excessive_bools, reason = "four things that may be true at once")]
 pub(crate) struct Flight<K> {
     pub(crate) keys: Arc<Vec<K>>,
-    pub(crate) entries: Vec<u32>, // none where its waiters have been told; empty while it is of a block
+    pub(crate) entries: Vec<u32>, // none where its waiters have been told; cells while it is of a row; empty while of a block
     pub(crate) hashes: Vec<u64>,  // while it is of a row; empty else
     pub(crate) seat: usize,       // of its first key, in the block it is of
     pub(crate) wanted: usize,

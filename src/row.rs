@@ -11,17 +11,18 @@ use crate::broken::broken;
 
 /// How large a piece of the row is, more or less.
 const BYTES_OF_PIECE: usize = 16 * 1024;
-/// What stays at rest, at most: room for keys, a list of pieces, and places of hashes.
-const BYTES_AT_REST: usize = 8 * 1024;
+/// What stays at rest, at most: room for keys in bytes, a list of pieces, places of hashes, hashes that are gone, and the
+/// lists of batches.
+const BYTES_AT_REST: usize = 4 * 1024;
 const PIECES_AT_REST: usize = 16;
-const PLACES_AT_REST: usize = 1024;
+const PLACES_AT_REST: usize = 512;
+const GONE_AT_REST: usize = 256;
+const LIST_AT_REST: usize = 128;
 /// The most lists that are kept for later batches, and the longest of them.
 const LISTS_KEPT: usize = 2;
 const LONGEST_KEPT: usize = 512;
 /// The fewest places.
 const FEWEST: usize = 64;
-/// Up to so many, places grow fourfold.
-const QUICKLY: usize = 256 * 1024;
 
 pub(crate) struct Row<K> {
     pub(crate) hashes: Hashes,
@@ -45,6 +46,8 @@ pub(crate) struct Placed<K> {
 }
 
 impl<K> Row<K> {
+    /// How many keys may stand in it, those in flight as well. To unfold it takes some 0.1 µs for each, under the lock.
+    pub(crate) const MOST: usize = 128 * 1024;
     /// For how many keys a piece has room, at least, before there is another one.
     const PIECE: usize = BYTES_OF_PIECE / size_of::<Placed<K>>();
 
@@ -131,6 +134,7 @@ impl<K> Row<K> {
         if self.pieces.capacity() > PIECES_AT_REST {
             self.pieces = VecDeque::new();
         }
+        self.lists.retain(|list| list.capacity() <= LIST_AT_REST);
         self.hashes.rest();
     }
 }
@@ -184,12 +188,18 @@ impl Hashes {
     /// Adds one, unless it is there, or one that is taken for it.
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) -> bool {
-        if self.taken >= self.places.len().wrapping_shr(2).saturating_mul(3) {
+        let hash = Self::known(hash);
+        if self.is_full() {
             self.make_room();
         }
-        let added = self.put(Self::known(hash)) || self.put_again(Self::known(hash));
+        let added = self.put(hash) || self.put_again(hash);
         self.taken = self.taken.saturating_add(added.into());
         added
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.taken >= self.places.len().wrapping_shr(2).saturating_mul(3)
     }
 
     #[inline]
@@ -216,17 +226,24 @@ impl Hashes {
             return false;
         }
         self.purge();
+        if self.is_full() {
+            self.grow();
+        }
         self.put(hash)
     }
 
     #[cold]
     fn make_room(&mut self) {
         if self.gone.len() > self.taken / 2 {
-            return self.purge();
+            self.purge();
         }
-        let places = self.places.len();
-        let more = if places < QUICKLY { 4 } else { 2 };
-        let grown = vec![0; places.saturating_mul(more).max(FEWEST)];
+        if self.is_full() {
+            self.grow();
+        }
+    }
+
+    fn grow(&mut self) {
+        let grown = vec![0; self.places.len().saturating_mul(2).max(FEWEST)];
         for hash in std::mem::replace(&mut self.places, grown) {
             if hash != 0 {
                 self.put(hash);
@@ -290,8 +307,11 @@ impl Hashes {
         }
     }
 
-    /// Takes all of them out.
+    /// Takes all of them out. A large table is given back: to wipe one takes as long as there ever were many.
     pub(crate) fn clear(&mut self) {
+        if self.places.len() > PLACES_AT_REST {
+            self.places = Vec::new();
+        }
         self.places.fill(0);
         self.taken = 0;
         self.gone.clear();
@@ -299,7 +319,7 @@ impl Hashes {
 
     /// There is none: gives memory back.
     fn rest(&mut self) {
-        if self.places.len() > PLACES_AT_REST || self.gone.capacity() > PLACES_AT_REST {
+        if self.places.len() > PLACES_AT_REST || self.gone.capacity() > GONE_AT_REST {
             *self = Self::new();
         }
     }

@@ -11,9 +11,9 @@
 //! Owns: who may stand in the row, and how its keys land and are unfolded. Refuses to know: what is in a key; no user code
 //! runs here. The rules and invariants are those of `queue.rs`, and:
 //! 10. While a key is queued in the row, nothing else is queued, and no key stands in it that has a weight or is nested.
-//! 11. The hashes of the row are those of its keys that are queued or in flight; no two are the same, and none is that of
-//!     an indexed entry.
-//! 12. A flight of the row has hashes; its `entries` are cells, and each of them waits.
+//! 11. The hashes of the row are those of its keys that are queued or in a flight that has not landed altogether; no two
+//!     are the same, and none is that of an indexed entry.
+//! 12. A flight of the row has hashes; its `entries` are cells that wait, or none where their waiters have been told.
 #![warn(clippy::arithmetic_side_effects)]
 
 use std::vec::Drain;
@@ -25,7 +25,7 @@ use crate::{
     door::Plain,
     entry::short,
     land::CHUNK,
-    row::Placed,
+    row::{Placed, Row},
     stats::Outcome,
     waiters::{After, NONE, Wait},
 };
@@ -95,11 +95,12 @@ impl<K, A: Answer> Queue<K, A> {
         self.folds && open && self.entries.queued() == 0 && self.block.is_none()
     }
 
-    /// Adds a hash to those of the row, unless the key may be one that is known.
+    /// Adds a hash to those of the row, unless the key may be one that is known, or there are enough.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "it is a good part of what is done for a get under the lock")]
     fn is_new(&mut self, hash: u64) -> bool {
-        !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at")
+        let has_room = self.row.hashes.len() < Row::<K>::MOST;
+        has_room && !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at")
     }
 
     fn have_come(&mut self, keys: usize) {

@@ -15,13 +15,13 @@ const BYTES_OF_PIECE: usize = 16 * 1024;
 /// lists of batches.
 const BYTES_AT_REST: usize = 4 * 1024;
 const PIECES_AT_REST: usize = 16;
-const PLACES_AT_REST: usize = 512;
+const PLACES_AT_REST: usize = 1024;
 const GONE_AT_REST: usize = 256;
 const LIST_AT_REST: usize = 128;
 /// The most lists that are kept for later batches, and the longest of them.
 const LISTS_KEPT: usize = 2;
 const LONGEST_KEPT: usize = 512;
-/// The fewest places.
+/// The fewest places; as many may be gone beside those that are needed.
 const FEWEST: usize = 64;
 
 pub(crate) struct Row<K> {
@@ -104,6 +104,12 @@ impl<K> Row<K> {
         }
     }
 
+    /// The hashes of those that are queued, and of these that are in flight, are those that are needed.
+    pub(crate) fn renew<'a>(&mut self, flown: impl Iterator<Item = &'a [u64]>) {
+        let queued = self.pieces.iter().chain([&self.last]).flatten().map(|placed| placed.hash);
+        self.hashes.renew(queued.chain(flown.flatten().copied().filter(|_| !broken!("flown hashes lost"))));
+    }
+
     /// An empty list for the hashes of so many keys that leave.
     pub(crate) fn list(&mut self, len: usize) -> Vec<u64> {
         let mut list = self.lists.pop().unwrap_or_default();
@@ -139,79 +145,64 @@ impl<K> Row<K> {
     }
 }
 
-/// Hashes that differ.
+/// Hashes that differ, of 64 bits: of 32 two would be the same in every hundred thousand keys, and then the row would be at
+/// its end.
 ///
-/// All of their bits count: of 32 two would be the same in every hundred thousand keys, and then the row would be at its
-/// end.
-///
-/// A hash is looked for from the place on that its lowest bits say, up to the first empty one, as in `index.rs`; and one
-/// that is taken out leaves no mark either. Of four places one at least is empty. Those that are not needed any more stay
-/// until there are too many, or one of them comes again: often they are all there is by then, and that is to wipe a table.
+/// The higher half of a hash stands in a table, at the first empty place from the one on that the lower half says. So two
+/// hashes may be taken for the same one, if rarely. None is taken out alone: those that are not needed any more are gone, and
+/// stay in the table until it is full or they are too many, which is when it is made anew of those that are needed. Often
+/// there is none by then.
 pub(crate) struct Hashes {
-    places: Vec<u64>, // as many as a power of two, or none; empty ones are 0
+    table: Vec<u32>, // as many places as a power of two, or none; empty ones are 0
     taken: usize,
+    len: usize,
+    /// Of those that stand in the table.
     gone: Vec<u64>,
+    /// How many of these were looked at since it was made.
+    looked_at: usize,
 }
 
 impl Hashes {
     const fn new() -> Self {
-        Self { places: Vec::new(), taken: 0, gone: Vec::new() }
+        Self { table: Vec::new(), taken: 0, len: 0, gone: Vec::new(), looked_at: 0 }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.taken.saturating_sub(self.gone.len())
+    /// How many are needed.
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
+    /// Whether no more than a quarter of the places is empty: then it is to be made anew before one is added.
     #[inline]
-    fn mask(&self) -> usize {
-        self.places.len().wrapping_sub(1)
-    }
-
-    /// The place from which it is looked for.
-    #[inline]
-    #[expect(clippy::cast_possible_truncation, reason = "its lowest bits count")]
-    const fn own(hash: u64, mask: usize) -> usize {
-        hash as usize & mask
-    }
-
-    /// None is 0: with that 1 is meant as well.
-    #[inline]
-    const fn known(hash: u64) -> u64 {
-        if hash == 0 { 1 } else { hash }
+    pub(crate) fn is_full(&self) -> bool {
+        self.taken >= self.table.len().wrapping_shr(2).saturating_mul(3)
     }
 
     /// Adds one, unless it is there, or one that is taken for it.
     #[inline]
     pub(crate) fn add(&mut self, hash: u64) -> bool {
-        let hash = Self::known(hash);
-        if self.is_full() {
-            self.make_room();
-        }
-        let added = self.put(hash) || self.put_again(hash);
-        self.taken = self.taken.saturating_add(added.into());
+        let added = self.put(hash);
+        self.len = self.len.saturating_add(added.into());
         added
     }
 
     #[inline]
-    fn is_full(&self) -> bool {
-        self.taken >= self.places.len().wrapping_shr(2).saturating_mul(3)
-    }
-
-    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a half of it, and its lowest bits")]
     fn put(&mut self, hash: u64) -> bool {
-        let mask = self.mask();
-        let mut at = Self::own(hash, mask);
-        while let Some(place) = self.places.get_mut(at) {
+        let mask = self.table.len().wrapping_sub(1);
+        let (mut at, half) = (hash as usize & mask, hash.wrapping_shr(32) as u32);
+        let half = if half == 0 { 1 } else { half };
+        while let Some(place) = self.table.get_mut(at) {
             if *place == 0 {
-                *place = hash;
+                *place = half;
+                self.taken = self.taken.saturating_add(1);
                 return true;
             }
-            if *place == hash {
+            if *place == half {
                 return false;
             }
             at = at.wrapping_add(1) & mask;
@@ -219,107 +210,57 @@ impl Hashes {
         false
     }
 
-    /// The same for one that is there, but may be gone.
-    #[cold]
-    fn put_again(&mut self, hash: u64) -> bool {
-        if self.gone.is_empty() {
-            return false;
-        }
-        self.purge();
-        if self.is_full() {
-            self.grow();
-        }
-        self.put(hash)
-    }
-
-    #[cold]
-    fn make_room(&mut self) {
-        if self.gone.len() > self.taken / 2 {
-            self.purge();
-        }
-        if self.is_full() {
-            self.grow();
-        }
-    }
-
-    fn grow(&mut self) {
-        let grown = vec![0; self.places.len().saturating_mul(2).max(FEWEST)];
-        for hash in std::mem::replace(&mut self.places, grown) {
-            if hash != 0 {
-                self.put(hash);
-            }
-        }
-    }
-
-    /// Those that are there are not needed any more.
+    /// These are not needed any more.
     #[inline]
     fn forget(&mut self, hashes: &[u64]) {
         self.gone.extend_from_slice(hashes);
+        self.len = self.len.saturating_sub(hashes.len());
     }
 
-    /// Takes those out that are not needed.
-    fn purge(&mut self) {
-        if self.is_empty() {
-            return self.clear();
-        }
-        for hash in std::mem::take(&mut self.gone) {
-            self.remove(Self::known(hash));
-        }
+    /// Whether it takes less time to make it anew than to find out what is gone.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.gone.len() > self.len.saturating_add(FEWEST) || self.looked_at > self.table.len()
     }
 
-    fn remove(&mut self, hash: u64) {
-        let mask = self.mask();
-        let mut hole = Self::own(hash, mask);
-        while self.at(hole) != hash {
-            if self.at(hole) == 0 {
-                debug_assert!(false, "it is there");
-                return;
-            }
-            hole = hole.wrapping_add(1) & mask;
-        }
-        self.taken = self.taken.saturating_sub(1);
-        let mut at = hole.wrapping_add(1) & mask;
-        loop {
-            let moved = self.at(at);
-            if moved == 0 {
-                break;
-            }
-            let own = Self::own(moved, mask);
-            // it may move up, but not before its own place
-            if at.wrapping_sub(own) & mask >= at.wrapping_sub(hole) & mask && !broken!("hole in the row") {
-                self.set(hole, moved);
-                hole = at;
-            }
-            at = at.wrapping_add(1) & mask;
-        }
-        self.set(hole, 0);
+    /// Adds one that stands in the table, if it is gone.
+    pub(crate) fn revive(&mut self, hash: u64) -> bool {
+        self.looked_at = self.looked_at.saturating_add(self.gone.len());
+        let Some(at) = self.gone.iter().position(|gone| *gone == hash) else { return false };
+        self.gone.swap_remove(at);
+        self.len = self.len.saturating_add(1);
+        true
     }
 
-    #[inline]
-    fn at(&self, place: usize) -> u64 {
-        self.places.get(place).copied().unwrap_or_default()
-    }
-
-    #[inline]
-    fn set(&mut self, place: usize, hash: u64) {
-        if let Some(place) = self.places.get_mut(place) {
-            *place = hash;
+    /// Made anew, of these that are needed: with 32 to 64 bytes for three of them.
+    pub(crate) fn renew(&mut self, needed: impl Iterator<Item = u64>) {
+        let most = self.len.saturating_mul(16) / 3;
+        let places = most.saturating_add(1).next_power_of_two() / 2;
+        let places = places.max(FEWEST);
+        if self.table.len() == places {
+            self.table.fill(0);
+        } else {
+            self.table = vec![0; places];
+        }
+        (self.taken, self.looked_at) = (0, 0);
+        self.gone.clear();
+        for hash in needed {
+            self.put(hash); // if it is taken for another one now, it is there
         }
     }
 
-    /// Takes all of them out. A large table is given back: to wipe one takes as long as there ever were many.
+    /// None is needed any more. A large table is given back: to wipe one takes as long as there ever were many.
     pub(crate) fn clear(&mut self) {
-        if self.places.len() > PLACES_AT_REST {
-            self.places = Vec::new();
+        if self.table.len() > PLACES_AT_REST {
+            self.table = Vec::new();
         }
-        self.places.fill(0);
-        self.taken = 0;
+        self.table.fill(0);
+        (self.taken, self.len, self.looked_at) = (0, 0, 0);
         self.gone.clear();
     }
 
     /// There is none: gives memory back.
     fn rest(&mut self) {
-        if self.places.len() > PLACES_AT_REST || self.gone.capacity() > GONE_AT_REST {
+        if self.table.len() > PLACES_AT_REST || self.gone.capacity() > GONE_AT_REST {
             *self = Self::new();
         }
     }

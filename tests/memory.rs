@@ -96,6 +96,7 @@ fn pending(gets: usize, same_key: bool) -> (f64, f64, isize) {
     let each = (LIVE.get() - before) as f64 / gets as f64;
     let mut other = batcher.get(0);
     assert!(!poll(&mut other));
+    assert_eq!(batcher.stats().joins, if same_key { gets as u64 } else { 1 });
     let joined = (LIVE.get() - before) as f64 / gets as f64;
     drop((futures, other));
     assert_eq!(batcher.stats().waiting, 0);

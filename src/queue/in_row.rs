@@ -100,7 +100,27 @@ impl<K, A: Answer> Queue<K, A> {
     #[expect(clippy::inline_always, reason = "it is a good part of what is done for a get under the lock")]
     fn is_new(&mut self, hash: u64) -> bool {
         let has_room = self.row.hashes.len() < Row::<K>::MOST;
-        has_room && !self.entries.has_hash(short(hash)) && self.row.hashes.add(hash) || broken!("hash not looked at")
+        if self.row.hashes.is_full() {
+            self.renew();
+        }
+        has_room && !self.entries.has_hash(short(hash)) && (self.row.hashes.add(hash) || self.is_gone(hash))
+            || broken!("hash not looked at")
+    }
+
+    /// Adds a hash that seems to be there, if the key that had it has landed.
+    #[cold]
+    fn is_gone(&mut self, hash: u64) -> bool {
+        if !self.row.hashes.is_stale() {
+            return self.row.hashes.revive(hash);
+        }
+        self.renew();
+        self.row.hashes.add(hash)
+    }
+
+    #[cold]
+    fn renew(&mut self) {
+        let flights = std::iter::successors(self.flights.next(0), |last| self.flights.next(last.saturating_add(1)));
+        self.row.renew(flights.filter_map(|flight| Some(&*self.flights.get(flight)?.hashes)));
     }
 
     fn have_come(&mut self, keys: usize) {

@@ -243,6 +243,7 @@ impl Hashes {
         }
         (self.taken, self.looked_at) = (0, 0);
         self.gone.clear();
+        self.gone.shrink_to(places); // more than stand in it can not be gone
         for hash in needed {
             self.put(hash); // if it is taken for another one now, it is there
         }
@@ -256,6 +257,7 @@ impl Hashes {
         self.table.fill(0);
         (self.taken, self.len, self.looked_at) = (0, 0, 0);
         self.gone.clear();
+        self.gone.shrink_to(PLACES_AT_REST);
     }
 
     /// There is none: gives memory back.

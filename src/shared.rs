@@ -94,7 +94,8 @@ impl<K, V, E> Shared<K, V, E> {
         locked
     }
 
-    /// The same for what knows of blocks (`queue/fold.rs`), and leaves them whole or unfolds them itself.
+    /// The same for what knows of blocks and rows (`queue/fold.rs`, `queue/in_row.rs`), and leaves them whole or unfolds
+    /// them itself.
     #[inline]
     pub(crate) fn lock_whole(&self) -> Locked<'_, K, V, E> {
         let mut locked = Locked { queue: self.queue.lock(), left: Left { shared: self, after: None } };

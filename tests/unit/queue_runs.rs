@@ -322,7 +322,7 @@ fn p01_p04_p05_p06_p07_the_fuzzers_corpus_holds() {
     let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus/machine");
     let mut inputs: Vec<_> = std::fs::read_dir(corpus).expect("the corpus is committed").collect();
     inputs.sort_by_key(|input| input.as_ref().map(std::fs::DirEntry::file_name).ok());
-    let most = if cfg!(miri) { 25 } else { usize::MAX }; // an interpreter is slow
+    let most = if cfg!(miri) { 13 } else { usize::MAX }; // an interpreter is slow
     let (mut steps, mut files) = (0, 0);
     for file in inputs.into_iter().take(most) {
         steps += run_bytes(&std::fs::read(file.expect("a file").path()).expect("readable"));

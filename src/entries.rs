@@ -153,9 +153,14 @@ impl<K> Entries<K> {
         entry
     }
 
-    /// Makes room for so many keys more, or for as many as may stay when there is none: they may not come, or be one.
+    /// Makes room for so many keys more.
     pub(crate) fn reserve(&mut self, keys: usize) {
-        self.index.reserve(&self.pages, keys.min(index::AT_REST));
+        self.index.reserve(&self.pages, keys);
+    }
+
+    /// The same for keys that may not come, or be one: for no more than may stay when there is none.
+    pub(crate) fn reserve_some(&mut self, keys: usize) {
+        self.reserve(keys.min(index::AT_REST));
     }
 
     /// Whether one more new key changes nothing but that it is queued.

@@ -188,7 +188,7 @@ where
             more = self.shared.event_whole(&mut after, None, now, |queue, after| {
                 let more = land(queue, &mut positions, after);
                 if how.last && !more {
-                    queue.reuse(mem::take(&mut self.sealed.hashes));
+                    queue.lists.reuse(mem::take(&mut self.sealed.hashes));
                 }
                 more
             });

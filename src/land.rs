@@ -149,7 +149,7 @@ impl<K, A: Answer> Queue<K, A> {
     pub(crate) fn forget(&mut self, flight: u32, after: &mut After<K, A>) {
         if let Some(Flight { keys, entries, hashes, .. }) = self.flights.remove(flight) {
             after.batch = Some(keys);
-            self.reuse(entries);
+            self.lists.reuse(entries);
             if !hashes.is_empty() {
                 self.row.forget(hashes);
             }

@@ -137,6 +137,7 @@ mod groups;
 mod histogram;
 mod index;
 mod land;
+mod lists;
 mod pace;
 mod pages;
 mod payload;

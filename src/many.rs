@@ -156,7 +156,7 @@ where
             self.group = Some(group);
             queue.waiters.groups.note_span(group, span);
             let mut answered = 0;
-            queue.entries.reserve(keys.len());
+            queue.entries.reserve_some(keys.len());
             let seats = self.seats.iter_mut().filter(|seat| **seat & HIT == 0);
             for (place, ((hash, weight), key)) in seats.zip(keys.by_ref()) {
                 *place = u32::try_from(self.cells.len()).unwrap_or(u32::MAX);

@@ -49,6 +49,7 @@ use crate::{
     entries::Entries,
     entry::At,
     fillers::Fillers,
+    lists::Lists,
     pace::Pace,
     pages::Pages,
     row::Row,
@@ -145,8 +146,8 @@ pub(crate) struct Queue<K, A: Answer> {
     pub(crate) repeated: u64,
     pub(crate) granted: u64,
     dice: u64,
-    /// Lists of earlier batches, empty.
-    pub(crate) scratch: Vec<Vec<u32>>,
+    /// For what is known of batches.
+    pub(crate) lists: Lists<u32>,
 }
 
 impl<K, A: Answer> Queue<K, A> {
@@ -177,7 +178,7 @@ impl<K, A: Answer> Queue<K, A> {
             repeated: 0,
             granted: 0,
             dice: seed,
-            scratch: Vec::new(),
+            lists: Lists::new(),
         }
     }
 

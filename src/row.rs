@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::broken::broken;
+use crate::{broken::broken, lists::Lists};
 
 /// How large a piece of the row is, more or less.
 const BYTES_OF_PIECE: usize = 16 * 1024;
@@ -18,9 +18,6 @@ const PIECES_AT_REST: usize = 16;
 const PLACES_AT_REST: usize = 1024;
 const GONE_AT_REST: usize = 256;
 const LIST_AT_REST: usize = 128;
-/// The most lists that are kept for later batches, and the longest of them.
-const LISTS_KEPT: usize = 2;
-const LONGEST_KEPT: usize = 512;
 /// The fewest places; as many may be gone beside those that are needed.
 const FEWEST: usize = 64;
 
@@ -31,8 +28,8 @@ pub(crate) struct Row<K> {
     /// The others.
     last: VecDeque<Placed<K>>,
     queued: usize,
-    /// Empty ones, for the hashes of batches.
-    lists: Vec<Vec<u64>>,
+    /// For the hashes of batches.
+    pub(crate) lists: Lists<u64>,
 }
 
 /// A key in its place.
@@ -52,7 +49,7 @@ impl<K> Row<K> {
     const PIECE: usize = BYTES_OF_PIECE / size_of::<Placed<K>>();
 
     pub(crate) const fn new() -> Self {
-        Self { hashes: Hashes::new(), pieces: VecDeque::new(), last: VecDeque::new(), queued: 0, lists: Vec::new() }
+        Self { hashes: Hashes::new(), pieces: VecDeque::new(), last: VecDeque::new(), queued: 0, lists: Lists::new() }
     }
 
     /// How many keys are queued.
@@ -110,25 +107,10 @@ impl<K> Row<K> {
         self.hashes.renew(queued.chain(flown.flatten().copied().filter(|_| !broken!("flown hashes lost"))));
     }
 
-    /// An empty list for the hashes of so many keys that leave.
-    pub(crate) fn list(&mut self, len: usize) -> Vec<u64> {
-        let mut list = self.lists.pop().unwrap_or_default();
-        list.reserve(len);
-        list
-    }
-
     /// These are not hashes of the row any more.
     pub(crate) fn forget(&mut self, hashes: Vec<u64>) {
         self.hashes.forget(&hashes);
-        self.reuse(hashes);
-    }
-
-    /// A list that is not needed any more.
-    pub(crate) fn reuse(&mut self, mut list: Vec<u64>) {
-        if self.lists.len() < LISTS_KEPT && (1..=LONGEST_KEPT).contains(&list.capacity()) {
-            list.clear();
-            self.lists.push(list);
-        }
+        self.lists.reuse(hashes);
     }
 
     /// There is none: gives memory back.
@@ -140,7 +122,7 @@ impl<K> Row<K> {
         if self.pieces.capacity() > PIECES_AT_REST {
             self.pieces = VecDeque::new();
         }
-        self.lists.retain(|list| list.capacity() <= LIST_AT_REST);
+        self.lists.rest(LIST_AT_REST);
         self.hashes.rest();
     }
 }

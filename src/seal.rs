@@ -19,10 +19,6 @@ use crate::{
     weights::{Limit, Weight},
 };
 
-/// The most lists that are kept for later batches, and the longest of them.
-const LISTS_KEPT: usize = 2;
-const LONGEST_KEPT: usize = 512;
-
 /// What a driver sees.
 #[expect(clippy::struct_excessive_bools, reason = "they are looked at one by one")]
 pub(crate) struct View {
@@ -136,10 +132,10 @@ impl<K, A: Answer> Queue<K, A> {
             _ => reason,
         };
         let mut keys = Vec::with_capacity(size);
-        let mut hashes = self.list(size);
-        let mut entries = if self.block.is_some() { Vec::new() } else { self.list(size) };
+        let mut hashes = self.lists.list(size);
+        let mut entries = if self.block.is_some() { Vec::new() } else { self.lists.list(size) };
         let is_row = self.row.queued() > 0;
-        let mut whole = if is_row { self.row.list(size) } else { Vec::new() };
+        let mut whole = if is_row { self.row.lists.list(size) } else { Vec::new() };
         self.numbers = self.numbers.wrapping_add(1);
         let flight = self.flights.vacancy();
         let (mut runs, mut oldest) = ((0, 0), 0);
@@ -212,21 +208,6 @@ impl<K, A: Answer> Queue<K, A> {
         self.stats.count_load(reason, size);
         self.repeated = self.repeated.saturating_add(repeats.into());
         Some(Sealed { flight, keys, hashes, reason, left: self.queued(), waited: oldest, lineage })
-    }
-
-    /// An empty list with room for so many, of an earlier batch if there is one.
-    pub(crate) fn list(&mut self, len: usize) -> Vec<u32> {
-        let mut list = self.scratch.pop().unwrap_or_default();
-        list.reserve(len);
-        list
-    }
-
-    /// A list that is not needed any more.
-    pub(crate) fn reuse(&mut self, mut list: Vec<u32>) {
-        if self.scratch.len() < LISTS_KEPT && (1..=LONGEST_KEPT).contains(&list.capacity()) {
-            list.clear();
-            self.scratch.push(list);
-        }
     }
 
     /// Answers everything that is queued, if `generation` still drives. Nothing is spawned.

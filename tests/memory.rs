@@ -119,7 +119,6 @@ fn p11_a_waiting_get_costs_at_most_72_bytes_and_its_key_and_at_rest_nothing_is_h
     }
 }
 
-/// The most a batcher keeps at rest: many groups, loads and keys at once, and an index as large as it may stay.
 #[test]
 fn p11_a_call_that_is_refused_and_one_for_equal_keys_make_no_room_that_stays() {
     let runtime = runtime();
@@ -144,6 +143,7 @@ fn p11_a_call_that_is_refused_and_one_for_equal_keys_make_no_room_that_stays() {
     });
 }
 
+/// The most a batcher keeps at rest: many groups, loads and keys at once, and an index as large as it may stay.
 #[test]
 fn p11_at_rest_after_many_groups_and_loads_at_most_64_kib_are_held() {
     let runtime = runtime();

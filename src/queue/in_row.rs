@@ -171,7 +171,7 @@ impl<K, A: Answer> Queue<K, A> {
                 self.waiters.wait_for(cell, *place);
             }
             self.flight_mut(number).entries = entries;
-            self.row.reuse(hashes);
+            self.row.lists.reuse(hashes);
             next = self.flights.next(number.saturating_add(1));
         }
         let queued = self.row.queued();

@@ -1,18 +1,12 @@
 //! Many keys that one call asks a batcher at rest for are queued as a whole, and are keys like others as soon as anything
 //! else comes. What comes, and when, must make no difference to anybody.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::future::join_all;
 use multiget::{Answers, AnyError, Batcher, Dispatch, Error, Outcome};
 
-use crate::kit::{Log, assert_at_rest, builder, ms, passes, poll, tens};
+use crate::kit::{Log, assert_at_rest, builder, ill_batches, ms, passes, poll, tens};
 
 /// 10 keys, 4 per load, 2 loads at once, each of 10 ms.
 fn fours(log: &Log) -> Batcher<u32, u32> {
@@ -153,17 +147,7 @@ async fn p01_batches_of_a_whole_call_that_land_in_any_order_are_put_in_order() {
 /// A batch of the call fails, asks its keys again or has none of them processed: the others are what they would be.
 #[tokio::test(start_paused = true)]
 async fn p01_p03_a_batch_of_a_whole_call_that_fails_spares_the_others() {
-    let load = async |calls: Arc<AtomicUsize>, keys: Vec<u32>| {
-        let call = calls.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(ms(10)).await;
-        match (keys[0], call) {
-            (4, _) => Err(AnyError::from("broken")),
-            (8, _) => panic!("a load panics"),
-            (12, 0..=3) => Ok(Answers::new().unprocessed(keys)),
-            _ => Ok(keys.into_iter().map(|key| (key, key * 10)).collect()),
-        }
-    };
-    let batcher = builder().max_batch(4).max_in_flight(2).load_with(Arc::default(), load).unwrap();
+    let batcher = ill_batches(u32::MAX);
     let each = batcher.get_each(0..20).await;
     let outcomes: Vec<_> =
         each.iter().map(|one| one.as_ref().map_or_else(Error::outcome, |_| Outcome::Found)).collect();

@@ -47,6 +47,22 @@ pub(crate) fn tens(builder: Builder<u32, u32>, log: &Log, delay: Duration) -> Ba
     builder.load_with((log.clone(), delay), load).unwrap()
 }
 
+/// Answers every key with itself times ten but this one, 10 ms after the load began; 4 keys per load, 2 loads at once. A
+/// load that begins with 4 fails, one with 8 panics, and one with 12 is not processed, if it is among the first four.
+pub(crate) fn ill_batches(absent: u32) -> Batcher<u32, u32> {
+    let load = async |(calls, absent): (Arc<AtomicUsize>, u32), keys: Vec<u32>| {
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(ms(10)).await;
+        match (keys[0], call) {
+            (4, _) => Err(AnyError::from("broken")),
+            (8, _) => panic!("a load panics"),
+            (12, 0..=3) => Ok(Answers::new().unprocessed(keys)),
+            _ => Ok(ten_times(keys.into_iter().filter(|key| *key != absent).collect())),
+        }
+    };
+    builder().max_batch(4).max_in_flight(2).load_with((Arc::default(), absent), load).unwrap()
+}
+
 pub(crate) fn ten_times(keys: Vec<u32>) -> Answers<u32, u32> {
     keys.into_iter().map(|key| (key, key * 10)).collect()
 }

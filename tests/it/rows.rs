@@ -1,18 +1,12 @@
 //! New keys that single gets ask for stand in a row without entries, and are keys like others as soon as anything but the
 //! next new key comes. What comes, and when, must make no difference to anybody.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use futures::future::join_all;
 use multiget::{Answers, AnyError, Batcher, Dispatch, Error, Get, Outcome};
 
-use crate::kit::{Log, assert_at_rest, assert_pending, builder, ms, passes, poll, tens};
+use crate::kit::{Log, assert_at_rest, assert_pending, builder, ill_batches, ms, passes, poll, tens};
 
 const HALF: Duration = Duration::from_micros(500);
 const LOADS: [&[u32]; 3] = [&[0, 1, 2, 3], &[4, 5, 6, 7], &[8, 9]];
@@ -134,17 +128,7 @@ async fn p04_keys_that_come_again_are_one_key_while_they_are_on_their_way() {
 /// A batch is absent, fails, panics or is not processed: the others are what they would be.
 #[tokio::test(start_paused = true)]
 async fn p01_p03_a_batch_of_a_row_that_fails_spares_the_others() {
-    let load = async |calls: Arc<AtomicUsize>, keys: Vec<u32>| {
-        let call = calls.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(ms(10)).await;
-        match (keys[0], call) {
-            (4, _) => Err(AnyError::from("broken")),
-            (8, _) => panic!("a load panics"),
-            (12, 0..=3) => Ok(Answers::new().unprocessed(keys)),
-            _ => Ok(keys.into_iter().filter(|key| *key != 17).map(|key| (key, key * 10)).collect()),
-        }
-    };
-    let batcher = builder().max_batch(4).max_in_flight(2).load_with(Arc::default(), load).unwrap();
+    let batcher = ill_batches(17);
     let each = join_all((0..20).map(|key| batcher.get(key))).await;
     let outcomes: Vec<_> =
         each.iter().map(|one| one.as_ref().map_or_else(Error::outcome, |_| Outcome::Found)).collect();

@@ -32,6 +32,7 @@ const LAYERS: [&[&str]; 3] = [
         "index",
         "land",
         "lanes",
+        "lists",
         "pace",
         "pages",
         "payload",

@@ -14,6 +14,7 @@ use std::{
 
 use super::{Key, Kind, Queue, beside::limits};
 use crate::{
+    block,
     land::{Fate, Fates, How},
     queue::{Ask, Submit},
     retry::Tries,
@@ -224,6 +225,56 @@ fn p01_a_large_batch_lands_in_several_steps_and_answers_every_key_once() {
             assert_eq!(bench.queue.waiters.take(cell), Some(number));
         }
         assert!(bench.queue.is_empty());
+    }
+}
+
+/// The same of keys that stand in a row, with something between the two steps that the row does not know.
+#[test]
+fn p01_p07_a_large_batch_of_a_row_lands_in_several_steps_whatever_comes_between() {
+    const KEYS: u8 = 200;
+    for between in 0..5 {
+        let mut bench = Bench::new(1, 1_000, 1_000, false);
+        let get = |bench: &mut Bench, id: u8| {
+            let mut ask = Some(ask(Key { id, kind: Kind::Ordinary }, id.into(), Wait::Task(Waker::noop().clone())));
+            let hash = u64::from(id) << 32 | u64::from(id);
+            let (_, submit) = bench.rings(|queue, _| queue.submit_whole(&mut ask, hash, 0, true));
+            let Submit::Waits { cell, .. } = submit else { panic!("there is room") };
+            cell
+        };
+        let mut cells: Vec<_> = (0..KEYS).map(|id| (id, get(&mut bench, id))).collect();
+        let flight = bench.seal();
+        let answers: Vec<_> = (0..KEYS).map(|id| Some(u64::from(id))).collect();
+        let mut told = block::Told::new(KEYS.into(), answers.into_iter(), 0);
+        let (mut all, how) = (0..usize::from(KEYS), How { last: true, now: 0, may_spawn: true });
+        let mut land =
+            |bench: &mut Bench| bench.rings(|queue, after| queue.land_told(flight, &mut all, how, &mut told, after)).1;
+        assert!(land(&mut bench), "more are left");
+        assert_eq!(bench.queue.waiters.waiting(), usize::from(KEYS) - 128);
+        let mut anew = None;
+        match between {
+            0 => {}
+            1 => bench.queue.unfold(),
+            2 => {
+                let (_, gone) = cells.pop().expect("the last one waits");
+                bench.queue.unfold();
+                bench.rings(|queue, after| queue.abandon(gone, after));
+            }
+            3 => cells.push((KEYS - 1, get(&mut bench, KEYS - 1))), // it joins
+            _ => anew = Some(get(&mut bench, 0)),                   // that one has been told
+        }
+        while land(&mut bench) {}
+        for (id, cell) in cells {
+            assert_eq!(bench.queue.waiters.take(cell), Some(id.into()), "between: {between}");
+        }
+        assert_eq!(bench.queue.stats(0).joins, u64::from(between == 3));
+        assert_eq!(bench.queue.queued(), usize::from(anew.is_some()), "who comes for a key that has been told");
+        if let Some(cell) = anew {
+            let flight = bench.seal();
+            bench.queue.unfold();
+            bench.land(flight);
+            assert_eq!(bench.queue.waiters.take(cell), Some(1));
+        }
+        assert!(bench.queue.is_empty(), "between: {between}");
     }
 }
 

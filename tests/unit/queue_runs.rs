@@ -118,12 +118,13 @@ proptest! {
     }
 }
 
-#[test]
-fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
+/// Runs of such steps, with batches of few keys or of as many as there are; adds up what is counted of each world.
+#[cfg(test)]
+fn runs(steps: impl Strategy<Value = Step>, most: usize, few: usize, count: impl Fn(&World) -> [u64; 3]) -> [u64; 3] {
     let kind = prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)];
-    let steps = prop::collection::vec(step_of_blocks(), 1..120);
+    let steps = prop::collection::vec(steps, 1..most);
     let capacity = prop_oneof![1 => 1..16_usize, 3 => Just(1_000)];
-    let keys = prop_oneof![2 => 1..4_usize, 1 => Just(100)];
+    let keys = prop_oneof![2 => 1..few, 1 => Just(100)];
     let seen = Cell::new([0; 3]);
     let config = ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() };
     let run = TestRunner::new(config).run(
@@ -134,40 +135,27 @@ fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
                 world.run(step);
             }
             world.quiesce();
-            let [folded, unfolded, landed] = seen.get();
-            seen.set([folded + world.folded, unfolded + world.unfolded, landed + world.landed_whole]);
+            let (before, more) = (seen.get(), count(&world));
+            seen.set(std::array::from_fn(|which| before[which] + more[which]));
             Ok(())
         },
     );
     run.unwrap_or_else(|failure| panic!("{failure}"));
-    println!("{:?} blocks, unfolded ones, and batches that landed whole", seen.get());
     assert!(seen.get().iter().all(|count| *count > 0));
+    seen.get()
+}
+
+#[test]
+fn p01_p02_p05_p11_a_block_is_what_its_keys_would_be() {
+    let seen = runs(step_of_blocks(), 120, 4, |world| [world.folded, world.unfolded, world.landed_whole]);
+    println!("{seen:?} blocks, unfolded ones, and batches that landed whole");
 }
 
 #[test]
 fn p01_p02_p05_p07_a_row_is_what_its_keys_would_be() {
-    let kind = prop_oneof![3 => Just(Kind::Ordinary), 1 => Just(Kind::HashAlike), 1 => Just(Kind::NeverEqual)];
-    let steps = prop::collection::vec(step_of_rows(), 1..160);
-    let capacity = prop_oneof![1 => 1..16_usize, 3 => Just(1_000)];
-    let keys = prop_oneof![2 => 1..6_usize, 1 => Just(100)];
-    let seen = Cell::new([0; 3]);
-    let config = ProptestConfig { cases: cases() / 2, failure_persistence: None, ..ProptestConfig::default() };
-    let run = TestRunner::new(config).run(
-        &(steps, kind, 1..4_usize, capacity, keys, any::<bool>()),
-        |(steps, kind, max_in_flight, capacity, keys, finish)| {
-            let mut world = World::new(kind, limits(max_in_flight, capacity, true, finish), of_keys(keys), true);
-            for step in &steps {
-                world.run(step);
-            }
-            world.quiesce();
-            let ([landed, queued, flying], [then, later]) = (seen.get(), world.rows_unfolded);
-            seen.set([landed + world.landed_in_row, queued + then, flying + later]);
-            Ok(())
-        },
-    );
-    run.unwrap_or_else(|failure| panic!("{failure}"));
-    println!("{:?} batches that landed in a row, rows unfolded in the queue, and with keys in flight", seen.get());
-    assert!(seen.get().iter().all(|count| *count > 0));
+    let count = |world: &World| [world.landed_in_row, world.rows_unfolded[0], world.rows_unfolded[1]];
+    let seen = runs(step_of_rows(), 160, 6, count);
+    println!("{seen:?} batches that landed in a row, rows unfolded in the queue, and with keys in flight");
 }
 
 /// Every key is told.

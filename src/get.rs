@@ -19,7 +19,6 @@ use crate::{
     shared::Shared,
     spans,
     stats::Outcome,
-    store::Stored,
     sync::{chain, poll_budget},
     waiters::{After, Wait},
 };
@@ -98,7 +97,8 @@ where
                     return Poll::Ready(Ok(value));
                 }
             }
-            State::New(_) if this.shared.store.is_some() => return this.recall(cx),
+            State::New(_) if this.shared.store.is_none() => return this.start(false, cx),
+            State::New(_) => return this.recall(cx),
             _ => {}
         }
         this.go_on(cx)
@@ -135,30 +135,19 @@ where
             return self.start(true, cx);
         }
         let State::New(key) = &self.state else { unreachable!("it is new") };
-        match self.shared.kept(key) {
-            Some(Stored::Found(value)) => {
-                // most are, and a value alone is handed on faster than a result (see the design page)
-                ready!(self.has_hit(cx));
-                Poll::Ready(Ok(value))
-            }
-            Some(kept) => self.recall_other(kept, cx),
-            None => self.start(false, cx),
+        let mut other = None;
+        let value = self.shared.kept(key, &mut other);
+        if value.is_none() && other.is_none() {
+            return self.start(false, cx);
         }
-    }
-
-    #[cold]
-    fn recall_other(&mut self, kept: Stored<V, E>, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
-        ready!(self.has_hit(cx));
-        Poll::Ready(kept.into_result())
-    }
-
-    /// If other tasks must run first, the store is asked anew when they have.
-    #[inline]
-    fn has_hit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(poll_budget(cx));
+        ready!(poll_budget(cx)); // if other tasks must run first, the store is asked anew when they have
         self.shared.count_hits(1);
         self.state = State::Done;
-        Poll::Ready(())
+        match (value, other) {
+            (Some(value), _) => Poll::Ready(Ok(value)),
+            (None, Some(kept)) => Poll::Ready(kept.into_result()),
+            (None, None) => unreachable!("it has one of them"),
+        }
     }
 
     /// Is new, and the store has nothing or has to be checked.
@@ -171,13 +160,11 @@ where
         }
     }
 
-    /// Is polled, and there is no such value.
+    /// Is not new, and there is no such value.
     #[inline(never)]
     fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<V, Error<E>>> {
         match self.state {
             State::Waiting(cell) => self.look(cell, cx),
-            State::New(_) if self.shared.store.is_none() => self.start(false, cx),
-            State::New(_) => self.recall(cx),
             _ => self.end(cx),
         }
     }

@@ -26,15 +26,24 @@ use crate::{
 type Filled = (usize, u32, u32);
 
 impl<K: 'static, V: 'static, E: 'static> Shared<K, V, E> {
-    /// What the store has of a key. A panic is a miss.
+    /// The value that the store has of a key. A value alone fits into a register (see the design page); what else the
+    /// store may have goes to `other`. A panic is a miss.
     #[inline]
-    pub(crate) fn kept(&self, key: &K) -> Option<Stored<V, E>> {
+    pub(crate) fn kept(&self, key: &K, other: &mut Option<Stored<V, E>>) -> Option<V> {
         let store = self.store.as_deref()?;
-        caught(|| store.get(key)).flatten()
+        caught(|| match store.get(key) {
+            Some(Stored::Found(value)) => Some(value),
+            kept => {
+                *other = kept;
+                None
+            }
+        })
+        .flatten()
     }
 
     pub(crate) fn recall(&self, key: &K) -> Option<Result<V, Error<E>>> {
-        self.kept(key).map(Stored::into_result)
+        let mut other = None;
+        self.kept(key, &mut other).map(Ok).or_else(|| other.map(Stored::into_result))
     }
 
     /// What is known of a key without asking for it, if there is a store.

@@ -167,6 +167,7 @@ mod spans;
 mod store;
 mod stream;
 mod sync;
+mod tally;
 // layer 2: around the engine
 #[cfg(feature = "quota")]
 pub mod hints;

@@ -33,6 +33,7 @@ use crate::{
     stats::Stats,
     store::Store,
     sync::{AtomicBool, AtomicUsize, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
+    tally::Tally,
     waiters::After,
     weights::{Limit, Weight},
 };
@@ -50,7 +51,7 @@ pub(crate) struct Shared<K, V, E> {
     /// Handles. Only the first and the last one are an event.
     handles: AtomicUsize,
     /// Answers that came from the store.
-    hits: AtomicU64,
+    hits: Tally,
     /// Seeded anew for each batcher. Not foldhash's `fast` form: with one process-wide seed in thirteen, consecutive
     /// ids gather in long runs of the index.
     pub(crate) hasher: foldhash::quality::RandomState,
@@ -144,13 +145,13 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     pub(crate) fn count_hits(&self, hits: usize) {
-        self.hits.fetch_add(hits as u64, Ordering::Relaxed);
+        self.hits.add(hits as u64);
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let now = self.now();
         let mut stats = self.lock_whole().stats(now);
-        stats.store_hits = self.hits.load(Ordering::Relaxed);
+        stats.store_hits = self.hits.sum();
         stats
     }
 
@@ -381,7 +382,7 @@ where
             queue: Mutex::new(queue),
             rests: AtomicBool::new(true),
             handles: AtomicUsize::new(1),
-            hits: AtomicU64::new(0),
+            hits: Tally::default(),
             hasher,
             built: Instant::now(),
             wakes: Mutex::new(Vec::new()),

@@ -4,7 +4,9 @@
 //! the private cfg `multiget_shuttle` they are `shuttle`'s, which decides at each of them who runs next.
 
 use std::{
+    any::Any,
     cell::RefCell,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
 };
@@ -21,7 +23,10 @@ mod source {
         MutexGuard,
         atomic::{AtomicBool, AtomicUsize},
     };
-    use std::task::{Context, Poll};
+    use std::{
+        mem,
+        task::{Context, Poll},
+    };
     pub(super) use std::{sync::Mutex, thread_local};
 
     use tokio::task::coop::poll_proceed;
@@ -39,7 +44,13 @@ mod source {
     /// Takes one unit of the task's budget, or has it woken when others have run.
     #[inline]
     pub(crate) fn poll_budget(cx: &mut Context<'_>) -> Poll<()> {
-        poll_proceed(cx).map(|unit| unit.made_progress())
+        match poll_proceed(cx) {
+            Poll::Ready(unit) => {
+                mem::forget(unit); // dropping it would give it back
+                Poll::Ready(())
+            }
+            Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Whether tasks run on several threads at once here.
@@ -104,15 +115,15 @@ impl<T> Mutex<T> {
 }
 
 /// Runs user code; a panic becomes `None`, and its payload cannot panic a second time.
+#[inline]
 pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(value) => Some(value),
-        Err(payload) => {
-            if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(again); // the payload of a payload's drop: leaked rather than believed
-            }
-            None
-        }
+    catch_unwind(AssertUnwindSafe(code)).map_err(forget).ok()
+}
+
+#[cold]
+fn forget(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        mem::forget(again); // the payload of a payload's drop: leaked rather than believed
     }
 }
 
@@ -124,7 +135,7 @@ pub(crate) fn each<T>(items: impl IntoIterator<Item = T>, mut code: impl FnMut(T
 
 /// Drops values of user types one by one, so that a panic in one spares the others.
 pub(crate) fn discard<T>(items: impl IntoIterator<Item = T>) {
-    if std::mem::needs_drop::<T>() {
+    if mem::needs_drop::<T>() {
         each(items, drop);
     }
 }

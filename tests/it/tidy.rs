@@ -42,6 +42,7 @@ const LAYERS: [&[&str]; 3] = [
         "row",
         "seal",
         "stats",
+        "tally",
         "waiters",
         "weights",
     ],

@@ -81,7 +81,7 @@ where
     pub(crate) fn follow(self: &Arc<Self>, runtime: Option<&Handle>, after: &mut Rest<K, V, E>, now: Option<u64>) {
         if let Some(generation) = after.spawn.take() {
             let driver = Driver { shared: Arc::clone(self), generation, has_sealed: AtomicBool::new(false) };
-            self.begin_pass(now.unwrap_or_else(|| self.now()));
+            self.begin_pass(now);
             // without a runtime: from inside a driver or a flight, and on the same as that
             spawn(runtime.or(self.settings.runtime.as_ref()), run(driver));
         }
@@ -184,9 +184,7 @@ where
                 Next::Leave(reason, now) => return Some((reason, now)),
                 Next::Look => {}
                 Next::Pass(now) => {
-                    if let Some(now) = now {
-                        self.shared.begin_pass(now);
-                    }
+                    self.shared.begin_pass(now);
                     yield_now().await; // Cancel: `self` ends the pass.
                     self.shared.end_pass();
                 }

@@ -22,7 +22,7 @@ use crate::{
     broken::broken,
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
-    entrance::Entrance,
+    entrance::{BEGUN, Entrance, NO_PASS},
     entry::short,
     gate::{Gate, Live},
     land::CHUNK,
@@ -251,24 +251,34 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     /// Since when a get that comes now is queued. Reading the clock is a tenth of what a get costs, so while a policy
-    /// that counts passes of the scheduler waits for one, that is when the pass began.
+    /// that counts passes of the scheduler waits for one, that is when the pass began, or its first get came.
     #[inline]
     pub(crate) fn asked_at(&self) -> u64 {
         match self.entrance.pass.load(Ordering::Relaxed) {
-            0 => self.now(),
+            pass @ (NO_PASS | BEGUN) => self.read_clock(pass),
             pass => pass,
         }
     }
 
-    /// The driver begins to wait for a pass, or has been spawned and not run yet.
-    pub(crate) fn begin_pass(&self, now: u64) {
+    #[inline(never)]
+    fn read_clock(&self, pass: u64) -> u64 {
+        let now = self.now();
+        if pass == BEGUN {
+            // for all of the pass, unless that has ended meanwhile
+            self.entrance.pass.compare_exchange(BEGUN, now, Ordering::Relaxed, Ordering::Relaxed).ok();
+        }
+        now
+    }
+
+    /// The driver begins to wait for a pass, or has been spawned and not run yet. Whoever knows what time it is says so.
+    pub(crate) fn begin_pass(&self, now: Option<u64>) {
         if self.settings.dispatch.counts_passes() {
-            self.entrance.pass.store(now, Ordering::Relaxed);
+            self.entrance.pass.store(now.unwrap_or(BEGUN), Ordering::Relaxed);
         }
     }
 
     pub(crate) fn end_pass(&self) {
-        self.entrance.pass.store(0, Ordering::Relaxed);
+        self.entrance.pass.store(NO_PASS, Ordering::Relaxed);
     }
 
     /// A weight as gates see it: by the builder's measure or, without one, by the loader's.

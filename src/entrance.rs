@@ -12,24 +12,19 @@
 //! Invariant: a number that is here is in nobody else's hands; with it goes the right to wait in that cell.
 #![warn(clippy::arithmetic_side_effects)]
 
-use std::{mem, sync::atomic::AtomicU64, task::Waker};
+use std::{mem, task::Waker};
 
 use crate::{
     door::{Door, Plain, Runs},
+    pass::Pass,
     sync::Mutex,
 };
-
-/// There is no pass.
-pub(crate) const NO_PASS: u64 = 0;
-/// One has begun, and nobody has read the clock since.
-pub(crate) const BEGUN: u64 = 1;
 
 /// On lines of the cache of its own.
 #[repr(align(128))]
 pub(crate) struct Entrance<K> {
-    /// When the driver began to wait for a pass of the scheduler, if it does and its policy goes by these; or one of the
-    /// two above.
-    pub(crate) pass: AtomicU64,
+    /// That of the scheduler for which the driver waits, if its policy goes by these.
+    pub(crate) pass: Pass,
     inbox: Mutex<Inbox<K>>,
 }
 
@@ -43,7 +38,7 @@ struct Inbox<K> {
 impl<K> Entrance<K> {
     pub(crate) const fn new() -> Self {
         let inbox = Inbox { room: 0, cells: Runs::new(), asks: Vec::new() };
-        Self { pass: AtomicU64::new(NO_PASS), inbox: Mutex::new(inbox) }
+        Self { pass: Pass::new(), inbox: Mutex::new(inbox) }
     }
 
     /// Comes in, if the door is open: then key and waker are taken, and here is the number of the cell.

@@ -140,6 +140,7 @@ mod land;
 mod lists;
 mod pace;
 mod pages;
+mod pass;
 mod payload;
 mod piece;
 mod queue;

@@ -229,7 +229,7 @@ where
         }
         let (mut block, span) = (Some(Block::new(keys, hashes)), spans::of_caller());
         let mut waker = Some(cx.waker().clone());
-        shared.event_whole(&mut After::new(), runtime, None, |queue, _| {
+        shared.event_whole(&mut After::new(), runtime, Some(now), |queue, _| {
             self.group = queue.fold(&mut block, self.ends_on, now);
             if let Some(group) = self.group {
                 queue.waiters.groups.note_span(group, span);

@@ -22,7 +22,7 @@ use crate::{
     broken::broken,
     config::{DEFAULT_BATCH, Limits},
     dispatch::Dispatch,
-    entrance::{BEGUN, Entrance, NO_PASS},
+    entrance::Entrance,
     entry::short,
     gate::{Gate, Live},
     land::CHUNK,
@@ -145,7 +145,9 @@ impl<K, V, E> Shared<K, V, E> {
     }
 
     pub(crate) fn count_hits(&self, hits: usize) {
-        self.hits.add(hits as u64);
+        if hits > 0 {
+            self.hits.add(hits as u64); // who counts nothing needs no place there
+        }
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -250,35 +252,21 @@ impl<K, V, E> Shared<K, V, E> {
         u64::try_from(instant.saturating_duration_since(self.built).as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Since when a get that comes now is queued. Reading the clock is a tenth of what a get costs, so while a policy
-    /// that counts passes of the scheduler waits for one, that is when the pass began, or its first get came.
+    /// Since when a get that comes now is queued.
     #[inline]
     pub(crate) fn asked_at(&self) -> u64 {
-        match self.entrance.pass.load(Ordering::Relaxed) {
-            pass @ (NO_PASS | BEGUN) => self.read_clock(pass),
-            pass => pass,
-        }
-    }
-
-    #[inline(never)]
-    fn read_clock(&self, pass: u64) -> u64 {
-        let now = self.now();
-        if pass == BEGUN {
-            // for all of the pass, unless that has ended meanwhile
-            self.entrance.pass.compare_exchange(BEGUN, now, Ordering::Relaxed, Ordering::Relaxed).ok();
-        }
-        now
+        self.entrance.pass.time(|| self.now())
     }
 
     /// The driver begins to wait for a pass, or has been spawned and not run yet. Whoever knows what time it is says so.
     pub(crate) fn begin_pass(&self, now: Option<u64>) {
         if self.settings.dispatch.counts_passes() {
-            self.entrance.pass.store(now.unwrap_or(BEGUN), Ordering::Relaxed);
+            self.entrance.pass.begin(now);
         }
     }
 
     pub(crate) fn end_pass(&self) {
-        self.entrance.pass.store(NO_PASS, Ordering::Relaxed);
+        self.entrance.pass.end();
     }
 
     /// A weight as gates see it: by the builder's measure or, without one, by the loader's.

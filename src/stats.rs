@@ -176,7 +176,7 @@ pub struct Stats {
     /// How long keys were queued, from arrival until their batch was sealed, key by key. A key's arrival is known to
     /// 66 µs, so a time may be that much too long; that of a key that came to an empty queue is exact. Under policies that
     /// count passes of the scheduler (`adaptive`, `settle`) a key that comes within one is taken to have come when that
-    /// began. A key that is queued again counts again.
+    /// began, or its first key came. A key that is queued again counts again.
     pub queue_time: Times,
     /// How long loads took, from sealing until the loader's answer, error, panic or timeout. A load that nobody waited
     /// for any more is not counted.

@@ -35,6 +35,7 @@ const LAYERS: [&[&str]; 3] = [
         "lists",
         "pace",
         "pages",
+        "pass",
         "payload",
         "piece",
         "queue",

@@ -141,7 +141,7 @@ fn runs(steps: impl Strategy<Value = Step>, most: usize, few: usize, count: impl
         },
     );
     run.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(seen.get().iter().all(|count| *count > 0));
+    assert!(seen.get().iter().all(|count| *count > 0), "{:?}", seen.get());
     seen.get()
 }
 

@@ -1,4 +1,4 @@
-//! A tally, with more threads than have a place in it.
+//! A tally, with more threads than have a place in it. Nothing else in the unit tests counts, so that these are the first.
 
 use std::{collections::BTreeSet, sync::atomic::Ordering::Relaxed, thread};
 

@@ -34,3 +34,7 @@ impl<T> Lists<T> {
         self.0.retain(|list| list.capacity() <= longest);
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/lists_cases.rs"]
+mod cases;

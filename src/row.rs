@@ -18,6 +18,8 @@ const PIECES_AT_REST: usize = 16;
 const PLACES_AT_REST: usize = 1024;
 const GONE_AT_REST: usize = 256;
 const LIST_AT_REST: usize = 128;
+/// How many places are wiped for each hash that is forgotten, at most.
+const WIPED_PER_HASH: usize = 16;
 /// The fewest places; as many may be gone beside those that are needed.
 const FEWEST: usize = 64;
 
@@ -132,8 +134,9 @@ impl<K> Row<K> {
 ///
 /// The higher half of a hash stands in a table, at the first empty place from the one on that the lower half says. So two
 /// hashes may be taken for the same one, if rarely. None is taken out alone: those that are not needed any more are gone, and
-/// stay in the table until it is full or they are too many, which is when it is made anew of those that are needed. Often
-/// there is none by then.
+/// stay in the table until nothing is queued or in flight, or until it is full or they are too many, which is when it is
+/// made anew of those that are needed. The emptier it is, the more often the first place is empty, which is what the
+/// processor guesses.
 pub(crate) struct Hashes {
     table: Vec<u32>, // as many places as a power of two, or none; empty ones are 0
     taken: usize,
@@ -199,6 +202,12 @@ impl Hashes {
         self.len = self.len.saturating_sub(hashes.len());
     }
 
+    fn wipe(&mut self) {
+        self.table.fill(0);
+        self.gone.clear();
+        (self.taken, self.len, self.looked_at) = (0, 0, 0);
+    }
+
     /// Whether it takes less time to make it anew than to find out what is gone.
     pub(crate) fn is_stale(&self) -> bool {
         self.gone.len() > self.len.saturating_add(FEWEST) || self.looked_at > self.table.len()
@@ -236,16 +245,16 @@ impl Hashes {
         if self.table.len() > PLACES_AT_REST {
             self.table = Vec::new();
         }
-        self.table.fill(0);
-        (self.taken, self.len, self.looked_at) = (0, 0, 0);
-        self.gone.clear();
+        self.wipe();
         self.gone.shrink_to(PLACES_AT_REST);
     }
 
-    /// There is none: gives memory back.
+    /// There is none: gives memory back, and forgets those that are gone, unless that takes longer than they are worth.
     fn rest(&mut self) {
         if self.table.len() > PLACES_AT_REST || self.gone.capacity() > GONE_AT_REST {
             *self = Self::new();
+        } else if self.table.len() <= self.taken.saturating_mul(WIPED_PER_HASH) {
+            self.wipe();
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::{FEWEST, PLACES_AT_REST, Placed, Row};
+use super::{FEWEST, PLACES_AT_REST, Placed, Row, WIPED_PER_HASH};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -149,4 +149,83 @@ fn p11_a_row_at_rest_keeps_little() {
             }
         }
     }
+}
+
+/// Hashes that are gone are forgotten at rest, if there are enough of them to be worth it.
+#[test]
+fn p11_a_table_that_was_filled_is_empty_at_rest() {
+    let seen = |row: &Row<u64>| (row.hashes.table.len(), row.hashes.taken, row.hashes.gone.len());
+    let mut row = Row::new();
+    let mut land = |keys: std::ops::RangeInclusive<u64>| {
+        let hashes: Vec<_> = keys.map(|key| key.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
+        assert!(hashes.iter().all(|hash| add(&mut row, &[], *hash)), "new ones");
+        row.forget(hashes);
+        let before = seen(&row);
+        row.rest();
+        (before, seen(&row))
+    };
+    let few = FEWEST / WIPED_PER_HASH - 1;
+    assert_eq!(land(1..=few as u64), ((FEWEST, few, few), (FEWEST, few, few)), "they stay");
+    assert_eq!(land(few as u64 + 1..=few as u64 + 1), ((FEWEST, few + 1, few + 1), (FEWEST, 0, 0)), "one more");
+    assert_eq!(land(1..=3 * FEWEST as u64 / 4), ((FEWEST, 48, 48), (FEWEST, 0, 0)), "they are new again");
+}
+
+/// Pieces grow from nothing to their size, and no list of keys is larger.
+#[test]
+fn p11_a_row_is_kept_in_pieces_of_16_kib() {
+    let mut row = Row::<u64>::new();
+    let piece = 16 * 1024 / size_of::<Placed<u64>>();
+    let push = |row: &mut Row<u64>, keys: usize| {
+        (0..keys).for_each(|key| row.push(Placed { key: key as u64, hash: 0, cell: 0, stamp: 0 }));
+    };
+    push(&mut row, 1);
+    assert!(row.last.capacity() < 10, "one key takes little");
+    push(&mut row, 10 * piece);
+    let capacities: Vec<_> = row.pieces.iter().chain([&row.last]).map(|keys| keys.capacity() / piece).collect();
+    let lens: Vec<_> = row.pieces.iter().map(|keys| keys.len() / keys.capacity()).collect();
+    assert!(capacities.len() >= 6 && capacities.iter().all(|size| *size == 1), "{capacities:?}");
+    assert!(lens.iter().all(|part| *part == 1), "all but the last one are full");
+    row.leave(usize::MAX, drop);
+    assert_eq!((row.pieces.len(), row.last.len()), (0, 0));
+    let room = row.last.capacity();
+    push(&mut row, room);
+    assert_eq!(row.pieces.len(), 0, "the room that is there is used");
+    row.leave(usize::MAX, drop);
+    row.rest();
+    assert_eq!(row.last.capacity(), 0, "16 KiB do not stay");
+}
+
+/// Whoever comes again is looked for among those that are gone as long as that takes less than making the table anew.
+#[test]
+fn p04_hashes_that_come_again_are_found_or_the_table_is_made_anew() {
+    let hash_of = |key: usize| (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut row = Row::<u64>::new();
+    let come = |row: &mut Row<u64>, keys: std::ops::Range<usize>| {
+        for hash in keys.map(hash_of) {
+            assert!(add(row, &[], hash), "a new one");
+            row.push(Placed { key: hash, hash, cell: 0, stamp: 0 });
+        }
+    };
+    let land = |row: &mut Row<u64>| {
+        let mut hashes = Vec::new();
+        row.leave(usize::MAX, |placed| hashes.push(placed.hash));
+        row.forget(hashes);
+    };
+    let gone = |row: &Row<u64>| (row.hashes.gone.len(), row.hashes.is_stale());
+    come(&mut row, 1..FEWEST + 1);
+    land(&mut row);
+    assert_eq!(gone(&row), (FEWEST, false), "as many more may be gone than are needed");
+    let mut found = 0;
+    while !row.hashes.is_stale() {
+        found += 1;
+        come(&mut row, found..found + 1);
+        assert_eq!((gone(&row).0, row.hashes.len()), (FEWEST - found, found), "found");
+    }
+    // 64 + 63 + 62 + 61 + 60 are more than the 256 places of the table
+    assert_eq!((found, row.hashes.table.len()), (5, 256));
+    come(&mut row, 6..7);
+    assert_eq!((gone(&row), row.hashes.len()), ((0, false), 6), "made anew");
+    come(&mut row, 7..FEWEST + 2);
+    land(&mut row);
+    assert_eq!(gone(&row), (FEWEST + 1, true), "one more than may be");
 }

@@ -71,6 +71,10 @@ pub(crate) const fn poll_budget(_: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
+pub(crate) const fn poll_budget_for_hit(_: &mut Context<'_>) -> Poll<()> {
+    Poll::Ready(())
+}
+
 /// A runtime that can be lost: the tasks spawned on it, until it is shut down.
 #[derive(Clone, Debug)]
 pub struct Handle(Arc<std::sync::Mutex<Option<Vec<shuttle::future::AbortHandle>>>>);

@@ -15,7 +15,6 @@
 use std::{
     future::poll_fn,
     hash::Hash,
-    mem,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::{Arc, atomic::Ordering},
@@ -25,7 +24,7 @@ use std::{
 
 use crate::{
     broken::broken,
-    dispatch::{Asked, Decision, Dispatch, Watch},
+    dispatch::{Asked, Decision, Watch},
     error::Error,
     flight::Flight,
     gate::{self, Permit, Want},
@@ -178,7 +177,7 @@ where
     /// Says when it was so, too.
     async fn policy_and_slot(&self) -> Option<(Reason, u64)> {
         self.shared.end_pass(); // the one in which this was spawned
-        let mut memory = Memory::new(&self.shared.settings.dispatch);
+        let mut memory = Memory::new();
         loop {
             match self.look(&mut memory)? {
                 Next::Leave(reason, now) => return Some((reason, now)),
@@ -202,8 +201,9 @@ where
     fn look(&self, memory: &mut Memory) -> Option<Next> {
         let dispatch = &self.shared.settings.dispatch;
         let limit = self.shared.limit();
-        let clock = if mem::take(&mut memory.timeless) { None } else { Some(Instant::now()) };
-        let (now, paced) = (clock.map_or(0, |instant| self.shared.at(instant)), !memory.watch.is_early(dispatch));
+        let early = memory.watch.is_early(dispatch);
+        let clock = if early && memory.timeless { None } else { Some(Instant::now()) };
+        let (now, paced) = (clock.map_or(0, |instant| self.shared.at(instant)), !early);
         let mut view = {
             let mut queue = self.shared.lock_whole();
             queue.set_limit(limit);
@@ -217,6 +217,7 @@ where
             quiet = since(&mut memory.news, view.arrivals, instant);
         }
         if clock.is_none() && ripens.is_some() {
+            memory.timeless = false;
             return Some(Next::Look); // keys are parked until a time
         }
         let left_at = || clock.map_or_else(|| self.shared.now(), |_| now);
@@ -236,7 +237,10 @@ where
             }
             Decision::Leave(_) => Next::Look,
             Decision::NextPass => Next::Pass(clock.map(|_| now)),
-            _ if clock.is_none() => Next::Look, // it depends on the time
+            _ if clock.is_none() => {
+                memory.timeless = false;
+                Next::Look // it depends on the time
+            }
             Decision::In(wait) => Next::Ring(view.rings, Some(ripens.map_or(wait, |ripens| wait.min(ripens)))),
             Decision::Wait => Next::Ring(view.rings, ripens),
         })
@@ -308,16 +312,15 @@ struct Memory {
     news: Option<(u64, Instant)>,
     /// Others may be asking on other threads.
     workers: bool,
-    /// The next look does without the time: to read the clock takes as long as to look.
+    /// Looks do without the time as long as the policy can not go by it: to read the clock takes as long as to look.
     timeless: bool,
 }
 
 impl Memory {
-    fn new(dispatch: &Dispatch) -> Self {
-        let (watch, workers) = (Watch::default(), on_workers());
-        // the first one, where nothing goes by the time of it
-        let timeless = watch.is_early(dispatch) && !workers;
-        Self { watch, seen: None, news: None, workers, timeless }
+    fn new() -> Self {
+        let workers = on_workers();
+        let timeless = !workers; // with others, the first looks see since when no key has come
+        Self { watch: Watch::default(), seen: None, news: None, workers, timeless }
     }
 }
 

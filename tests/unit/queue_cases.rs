@@ -69,6 +69,15 @@ impl Bench {
         self.ask_at(id, 0)
     }
 
+    /// Asks as those do who leave a row as it is.
+    fn line_up(&mut self, id: u8) -> u32 {
+        let mut ask = Some(ask(Key { id, kind: Kind::Ordinary }, id.into(), Wait::Task(Waker::noop().clone())));
+        let hash = u64::from(id) << 32 | u64::from(id);
+        let (_, submit) = self.rings(|queue, _| queue.submit_whole(&mut ask, hash, 0, true));
+        let Submit::Waits { cell, .. } = submit else { panic!("there is room") };
+        cell
+    }
+
     fn ask_at(&mut self, id: u8, now: u64) -> (u64, u32) {
         let mut ask = Some(ask(Key { id, kind: Kind::Ordinary }, id.into(), Wait::Task(Waker::noop().clone())));
         let (rings, submit) = self.rings(|queue, _| queue.submit(&mut ask, now, true));
@@ -234,14 +243,7 @@ fn p01_p07_a_large_batch_of_a_row_lands_in_several_steps_whatever_comes_between(
     const KEYS: u8 = 200;
     for between in 0..5 {
         let mut bench = Bench::new(1, 1_000, 1_000, false);
-        let get = |bench: &mut Bench, id: u8| {
-            let mut ask = Some(ask(Key { id, kind: Kind::Ordinary }, id.into(), Wait::Task(Waker::noop().clone())));
-            let hash = u64::from(id) << 32 | u64::from(id);
-            let (_, submit) = bench.rings(|queue, _| queue.submit_whole(&mut ask, hash, 0, true));
-            let Submit::Waits { cell, .. } = submit else { panic!("there is room") };
-            cell
-        };
-        let mut cells: Vec<_> = (0..KEYS).map(|id| (id, get(&mut bench, id))).collect();
+        let mut cells: Vec<_> = (0..KEYS).map(|id| (id, bench.line_up(id))).collect();
         let flight = bench.seal();
         let answers: Vec<_> = (0..KEYS).map(|id| Some(u64::from(id))).collect();
         let mut told = block::Told::new(KEYS.into(), answers.into_iter(), 0);
@@ -259,8 +261,8 @@ fn p01_p07_a_large_batch_of_a_row_lands_in_several_steps_whatever_comes_between(
                 bench.queue.unfold();
                 bench.rings(|queue, after| queue.abandon(gone, after));
             }
-            3 => cells.push((KEYS - 1, get(&mut bench, KEYS - 1))), // it joins
-            _ => anew = Some(get(&mut bench, 0)),                   // that one has been told
+            3 => cells.push((KEYS - 1, bench.line_up(KEYS - 1))), // it joins
+            _ => anew = Some(bench.line_up(0)),                   // that one has been told
         }
         while land(&mut bench) {}
         for (id, cell) in cells {
@@ -276,6 +278,26 @@ fn p01_p07_a_large_batch_of_a_row_lands_in_several_steps_whatever_comes_between(
         }
         assert!(bench.queue.is_empty(), "between: {between}");
     }
+}
+
+/// A key that comes again when it has landed is a new one, and unfolds no row, be it never empty.
+#[test]
+fn p04_a_key_that_has_landed_comes_again_into_a_row_that_others_stand_in() {
+    let mut bench = Bench::new(2, 100, 1, false);
+    let how = How { last: true, now: 0, may_spawn: true };
+    let mut before = bench.line_up(0);
+    let mut flight = bench.seal();
+    for round in 1..200_u8 {
+        let id = round % 2;
+        let cell = bench.line_up(id); // it was in the last flight but one
+        let next = bench.seal();
+        let mut told = block::Told::new(1, vec![Some(u64::from(round))].into_iter(), 0);
+        assert!(!bench.rings(|queue, after| queue.land_told(flight, &mut (0..1), how, &mut told, after)).1);
+        assert_eq!(bench.queue.waiters.take(before), Some(round.into()));
+        assert_eq!((bench.queue.row.hashes.len(), bench.queue.entries.has_none()), (1, true), "round {round}");
+        (before, flight) = (cell, next);
+    }
+    assert_eq!(bench.queue.stats(0).joins, 0);
 }
 
 /// What is counted outside the queue is counted in its snapshot, and so is who is turned away at the door.

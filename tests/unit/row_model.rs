@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 
-use super::{FEWEST, PLACES_AT_REST, Placed, Row, WIPED_PER_HASH};
+use super::{FEWEST, GONE_AT_REST, PLACES_AT_REST, Placed, Row, WIPED_PER_HASH};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -151,23 +151,31 @@ fn p11_a_row_at_rest_keeps_little() {
     }
 }
 
-/// Hashes that are gone are forgotten at rest, if there are enough of them to be worth it.
+/// Hashes that are gone are forgotten at rest, if there are enough of them to be worth it, and given back if they are many.
 #[test]
 fn p11_a_table_that_was_filled_is_empty_at_rest() {
     let seen = |row: &Row<u64>| (row.hashes.table.len(), row.hashes.taken, row.hashes.gone.len());
     let mut row = Row::new();
-    let mut land = |keys: std::ops::RangeInclusive<u64>| {
-        let hashes: Vec<_> = keys.map(|key| key.wrapping_mul(0x9E37_79B9_7F4A_7C15)).collect();
-        assert!(hashes.iter().all(|hash| add(&mut row, &[], *hash)), "new ones");
+    let mut land = |keys: std::ops::Range<usize>| {
+        for hash in keys.map(|key| (key as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
+            assert!(add(&mut row, &[], hash), "a new one");
+            row.push(Placed { key: hash, hash, cell: 0, stamp: 0 });
+        }
+        let mut hashes = Vec::new();
+        row.leave(usize::MAX, |placed| hashes.push(placed.hash));
         row.forget(hashes);
         let before = seen(&row);
         row.rest();
         (before, seen(&row))
     };
     let few = FEWEST / WIPED_PER_HASH - 1;
-    assert_eq!(land(1..=few as u64), ((FEWEST, few, few), (FEWEST, few, few)), "they stay");
-    assert_eq!(land(few as u64 + 1..=few as u64 + 1), ((FEWEST, few + 1, few + 1), (FEWEST, 0, 0)), "one more");
-    assert_eq!(land(1..=3 * FEWEST as u64 / 4), ((FEWEST, 48, 48), (FEWEST, 0, 0)), "they are new again");
+    assert_eq!(land(1..few + 1), ((FEWEST, few, few), (FEWEST, few, few)), "they stay");
+    assert_eq!(land(few + 1..few + 2), ((FEWEST, few + 1, few + 1), (FEWEST, 0, 0)), "one more");
+    let most = 3 * FEWEST / 4;
+    assert_eq!(land(1..most + 1), ((FEWEST, most, most), (FEWEST, 0, 0)), "they are new again");
+    let (places, gone) = (PLACES_AT_REST, GONE_AT_REST);
+    assert_eq!(land(1..gone + 1), ((places, gone, gone), (places, 0, 0)));
+    assert_eq!(land(1..gone + 2), ((places, gone + 1, gone + 1), (0, 0, 0)), "the list of them is too long");
 }
 
 /// Pieces grow from nothing to their size, and no list of keys is larger.
@@ -193,6 +201,10 @@ fn p11_a_row_is_kept_in_pieces_of_16_kib() {
     row.leave(usize::MAX, drop);
     row.rest();
     assert_eq!(row.last.capacity(), 0, "16 KiB do not stay");
+    push(&mut row, 100);
+    row.leave(usize::MAX, drop);
+    row.rest();
+    assert!((100..=4 * 1024 / size_of::<Placed<u64>>()).contains(&row.last.capacity()), "4 KiB do");
 }
 
 /// Whoever comes again is looked for among those that are gone as long as that takes less than making the table anew.

@@ -237,12 +237,12 @@ where
             }
             Decision::Leave(_) => Next::Look,
             Decision::NextPass => Next::Pass(clock.map(|_| now)),
-            _ if clock.is_none() => {
+            Decision::Wait => Next::Ring(view.rings, ripens),
+            Decision::In(_) if clock.is_none() => {
                 memory.timeless = false;
                 Next::Look // it depends on the time
             }
             Decision::In(wait) => Next::Ring(view.rings, Some(ripens.map_or(wait, |ripens| wait.min(ripens)))),
-            Decision::Wait => Next::Ring(view.rings, ripens),
         })
     }
 

@@ -19,7 +19,7 @@ use crate::{
     shared::Shared,
     spans,
     stats::Outcome,
-    sync::{chain, poll_budget, poll_budget_for_hit},
+    sync::{chain, poll_budget},
     waiters::{After, Wait},
 };
 
@@ -140,8 +140,7 @@ where
         if value.is_none() && other.is_none() {
             return self.start(false, cx);
         }
-        ready!(poll_budget_for_hit(cx)); // if other tasks must run first, the store is asked anew when they have
-        self.shared.count_hits(1);
+        ready!(self.shared.poll_hit(cx)); // if other tasks must run first, the store is asked anew when they have
         self.state = State::Done;
         match (value, other) {
             (Some(value), _) => Poll::Ready(Ok(value)),

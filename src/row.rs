@@ -134,8 +134,8 @@ impl<K> Row<K> {
 ///
 /// The higher half of a hash stands in a table, at the first empty place from the one on that the lower half says. So two
 /// hashes may be taken for the same one, if rarely. None is taken out alone: those that are not needed any more are gone, and
-/// stay in the table until nothing is queued or in flight, or until it is full or they are too many, which is when it is
-/// made anew of those that are needed. The emptier it is, the more often the first place is empty, which is what the
+/// stay in the table until nothing is queued or in flight and a sixteenth of the places is taken, or until it is full or they
+/// are too many, which is when it is made anew of those that are needed. The emptier it is, the more often the first place is empty, which is what the
 /// processor guesses.
 pub(crate) struct Hashes {
     table: Vec<u32>, // as many places as a power of two, or none; empty ones are 0

@@ -32,7 +32,9 @@ use crate::{
     retry::{Retry, Verdict},
     stats::Stats,
     store::Store,
-    sync::{AtomicBool, AtomicUsize, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here},
+    sync::{
+        AtomicBool, AtomicUsize, Handle, Instant, Mutex, MutexGuard, caught, discard, each, here, poll_half_budget,
+    },
     tally::Tally,
     waiters::After,
     weights::{Limit, Weight},
@@ -148,6 +150,13 @@ impl<K, V, E> Shared<K, V, E> {
         if hits > 0 {
             self.hits.add(hits as u64); // who counts nothing needs no place there
         }
+    }
+
+    /// Counts a hit, or has the task woken when others have run.
+    #[inline]
+    pub(crate) fn poll_hit(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // it depends on this batcher alone, so that runs can be repeated
+        self.hits.poll_add(|hits| poll_half_budget(hits, cx))
     }
 
     pub(crate) fn stats(&self) -> Stats {

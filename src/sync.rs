@@ -13,8 +13,8 @@ use std::{
 
 use crate::chain::{Chain, Lineage};
 pub(crate) use source::{
-    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, here, on_workers, poll_budget, poll_budget_for_hit,
-    sleep_until, spawn, timeout, unconstrained, yield_now,
+    AtomicBool, AtomicUsize, Handle, Instant, MutexGuard, here, on_workers, poll_budget, poll_half_budget, sleep_until,
+    spawn, timeout, unconstrained, yield_now,
 };
 
 #[cfg(not(multiget_shuttle))]
@@ -24,7 +24,6 @@ mod source {
         atomic::{AtomicBool, AtomicUsize},
     };
     use std::{
-        cell::Cell,
         mem,
         task::{Context, Poll},
     };
@@ -54,22 +53,14 @@ mod source {
         }
     }
 
-    thread_local! {
-        static TURN: Cell<u64> = const { Cell::new(0) };
-    }
     /// 2^64 divided by the golden ratio: its multiples spread most evenly (Knuth, The Art of Computer Programming, 6.4).
     const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-    /// The same for a hit, which takes far less than what a unit stands for: half of them take one. The sequence that says
-    /// which ones keeps in step with no other, so that each task takes its part, whoever else hits in between.
+    /// The same for one of many that take far less than what a unit stands for: half of them take one. Which ones says a
+    /// sequence with which no short pattern keeps in step, so that each of those who take turns takes half, too.
     #[inline]
-    pub(crate) fn poll_budget_for_hit(cx: &mut Context<'_>) -> Poll<()> {
-        let turn = TURN.get();
-        if turn < 1 << 63 && poll_budget(cx).is_pending() {
-            return Poll::Pending;
-        }
-        TURN.set(turn.wrapping_add(STEP));
-        Poll::Ready(())
+    pub(crate) fn poll_half_budget(nth: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if nth.wrapping_mul(STEP) < 1 << 63 { poll_budget(cx) } else { Poll::Ready(()) }
     }
 
     /// Whether tasks run on several threads at once here.

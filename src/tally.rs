@@ -13,6 +13,7 @@
 use std::{
     cell::Cell,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    task::{Poll, ready},
 };
 
 /// How many threads have a place of their own.
@@ -31,23 +32,42 @@ thread_local! {
 /// This thread has not counted anything yet.
 const NO_NUMBER: usize = usize::MAX;
 
+#[inline]
+fn number() -> usize {
+    match NUMBER.get() {
+        NO_NUMBER => give_number(),
+        number => number,
+    }
+}
+
 #[cold]
-fn give_number() {
+fn give_number() -> usize {
     static NUMBERS: AtomicUsize = AtomicUsize::new(0);
     NUMBER.set(NUMBERS.fetch_add(1, Relaxed));
+    NUMBER.get()
 }
 
 impl Tally {
     #[inline]
     pub(crate) fn add(&self, more: u64) {
-        if let Some(own) = self.own.get(NUMBER.get()) {
-            own.store(own.load(Relaxed).wrapping_add(more), Relaxed);
-            return;
+        match self.own.get(number()) {
+            Some(own) => own.store(own.load(Relaxed).wrapping_add(more), Relaxed),
+            None => drop(self.shared.fetch_add(more, Relaxed)),
         }
-        if NUMBER.get() == NO_NUMBER {
-            give_number();
+    }
+
+    /// Adds one when `poll` is ready, which is told what this thread has added or, if it has no place of its own, all that
+    /// have none. It adds nothing itself.
+    #[inline]
+    pub(crate) fn poll_add(&self, poll: impl FnOnce(u64) -> Poll<()>) -> Poll<()> {
+        let own = self.own.get(number());
+        let before = own.unwrap_or(&self.shared).load(Relaxed);
+        ready!(poll(before));
+        match own {
+            Some(own) => own.store(before.wrapping_add(1), Relaxed),
+            None => drop(self.shared.fetch_add(1, Relaxed)),
         }
-        self.shared.fetch_add(more, Relaxed);
+        Poll::Ready(())
     }
 
     /// All that was added, as far as this thread has heard of it.

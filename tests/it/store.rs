@@ -13,7 +13,7 @@ use std::{
 use futures::future::join_all;
 use multiget::{Abandon, Answers, AnyError, Batcher, Builder, Dispatch, Error, MemoryStore, Outcome, Store, Stored};
 
-use tokio::task::unconstrained;
+use tokio::task::{consume_budget, unconstrained};
 
 use crate::support::{
     Act, Fault, Gets, Lockpick, Method, Picked, Touchy, Trap, Upstream, Value, assert_empty, idle, ms, paused,
@@ -353,17 +353,27 @@ async fn t11_a_loop_of_hits_starves_nobody() {
     other.abort();
 }
 
-/// Half of the hits take one of the 128 units that a task has, whatever hits without taking any come in between (T11).
+/// Half of the hits take a unit of the task's budget, whatever hits without taking any come in between (T11); and the
+/// same ones in each run (P18).
 #[tokio::test(start_paused = true)]
-async fn t11_some_256_hits_take_all_units() {
-    let (batcher, _) = plain(&Upstream::default());
-    assert!(batcher.prime(1, primed(1)));
-    let hit = |cx: &mut Context<'_>| match Pin::new(&mut batcher.get(1)).poll(cx) {
-        Poll::Ready(result) => told(result) == Ok(1),
-        Poll::Pending => false,
-    };
-    for between in 0..100 {
+async fn t11_p18_twice_as_many_hits_as_there_are_units_take_them_all() {
+    let (mut units, mut runs) = (0, Vec::new());
+    tokio::task::yield_now().await;
+    poll_fn(|cx| {
+        while units < 10_000 && pin!(consume_budget()).poll(cx).is_ready() {
+            units += 1;
+        }
+        Poll::Ready(())
+    })
+    .await;
+    for between in (0..100).chain(0..100) {
+        let (batcher, _) = plain(&Upstream::default());
+        assert!(batcher.prime(1, primed(1)));
         tokio::task::yield_now().await;
+        let hit = |cx: &mut Context<'_>| match Pin::new(&mut batcher.get(1)).poll(cx) {
+            Poll::Ready(result) => told(result) == Ok(1),
+            Poll::Pending => false,
+        };
         let mut free = pin!(unconstrained(poll_fn(|cx| if hit(cx) { Poll::Pending } else { Poll::Ready(()) })));
         let mut hits = 0;
         poll_fn(|cx| {
@@ -374,9 +384,12 @@ async fn t11_some_256_hits_take_all_units() {
             Poll::Ready(())
         })
         .await;
-        let expected = if between == 0 { 255..=257 } else { 100..=500 };
-        assert!(expected.contains(&hits), "{hits} hits with {between} in between");
+        let (least, most) = if between == 0 { (2 * units - 4, 2 * units + 8) } else { (3 * units / 2, 3 * units) };
+        assert!((least..=most).contains(&hits), "{hits} hits for {units} units with {between} in between");
+        runs.push(hits);
     }
+    let again = runs.split_off(100);
+    assert_eq!(runs, again);
 }
 
 // ---- invalidate ------------------------------------------------------------------------------------------------

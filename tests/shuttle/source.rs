@@ -71,7 +71,7 @@ pub(crate) const fn poll_budget(_: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-pub(crate) const fn poll_budget_for_hit(_: &mut Context<'_>) -> Poll<()> {
+pub(crate) const fn poll_half_budget(_: u64, _: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
